@@ -1,13 +1,16 @@
 """Power of a campaign: detectable lift by holdout, its cost, the share to explore."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import CampaignError
+from hustings.experiments.declaration import Campaign, CampaignError
 from hustings.experiments.loop.declared import believed_noise, declared_loop
+from hustings.experiments.report.power_page import PowerPage
+from hustings.experiments.results import Detectable, RecommendedHoldout
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.external_priors import prior_of_past_tests
 from hustings.features.tables import CONTROL, TEST_TABLES
@@ -30,6 +33,8 @@ from hustings.training.measured_lift.power import (
 
 Json = dict[str, Any]
 
+ENOUGH = 0.8
+"""Chance of being seen that a holdout has to give the lift that is believed."""
 HOLDOUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 WAVES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 MOST_LISTED = 8
@@ -67,43 +72,13 @@ class PowerFacts:
     source: str
 
 
-class Detectable(NamedTuple):
-    """Detectable lifts and cost of one holdout share.
-
-    Attributes:
-        holdout_share: Share of the audience.
-        n_sent: Contacts that are sent, the held out excluded.
-        n_compared: Voters chosen by the plan who are held out.
-        once: Detectable overall lift with one look at the end, outcome units.
-        daily: Detectable overall lift with a look every day, outcome units.
-        by_message: Detectable lift of one message with a look every day, allowing for
-            a claim about every message, outcome units.
-        power: Chance that the believed lift of the best message is seen at the end.
-        of_held_out: Outcome units that the held out would have gained.
-        of_others: Outcome units that their money gains among other voters.
-        forgone: The difference: what the holdout really costs.
-        unspent_usd: Money for which there is nobody left to contact.
-    """
-
-    holdout_share: float
-    n_sent: int
-    n_compared: int
-    once: float
-    daily: float
-    by_message: float
-    power: float
-    of_held_out: float
-    of_others: float
-    forgone: float
-    unspent_usd: float
-
-
 class Power(NamedTuple):
     """Holdouts, exploration and first wave compared before spending.
 
     Attributes:
         facts: Facts that the figures are computed from.
         holdouts: One row for each holdout share.
+        recommended: Which of them to declare.
         splits: One row for each share and number of days of exploring.
         best: The split with the largest expected gain.
         wave: The first randomised wave where nothing has been tested.
@@ -113,6 +88,7 @@ class Power(NamedTuple):
 
     facts: PowerFacts
     holdouts: list[Detectable]
+    recommended: RecommendedHoldout
     splits: list[HoldoutSplit]
     best: HoldoutSplit
     wave: HoldoutSplit
@@ -142,9 +118,37 @@ def power(
     spread = np.sqrt(facts.beliefs.mean**2 + np.diag(facts.beliefs.covariance)).mean()
     # a message and nothing are each a half of what one comparison needs
     pair = voters_needed(float(spread), facts.noise, 0.5, ClaimCertainty(n_claims=m))
+    rows = [_detectable(facts, h) for h in holdouts]
     return Power(
-        facts, [_detectable(facts, h) for h in holdouts], compared,
-        best_split(compared), wave, pair * (m + 1) // 2,
+        facts, rows, recommended_holdout(rows), compared, best_split(compared), wave,
+        pair * (m + 1) // 2,
+    )  # fmt: skip
+
+
+def recommended_holdout(rows: Sequence[Detectable]) -> RecommendedHoldout:
+    """The smallest holdout that is enough, else the one that sees most.
+
+    Enough is a holdout by which the lift that is believed is seen at the end in 4 of 5
+    campaigns: each voter more who is held out is not sent what the plan has for them.
+
+    Args:
+        rows: At least one, of different shares.
+    """
+    enough = [row for row in rows if row.power >= ENOUGH]
+    if enough:
+        row = min(enough, key=lambda one: one.holdout_share)
+        smallest = "the smallest of those compared by which"
+        seen = f"is seen at the end with a chance of {100 * row.power:.0f} %"
+        return RecommendedHoldout(
+            row.holdout_share, is_enough=True,
+            why=f"{smallest} the lift that is believed {seen}",
+        )  # fmt: skip
+    row = max(rows, key=lambda one: (one.power, -one.holdout_share))
+    return RecommendedHoldout(
+        row.holdout_share, is_enough=False,
+        why="none of those compared shows the lift that is believed in 4 of 5 "
+        f"campaigns; this one comes nearest, with a chance of {100 * row.power:.0f} %: "
+        "more contacts, or several campaigns together, would show it",
     )  # fmt: skip
 
 
@@ -408,6 +412,7 @@ def as_json(result: Power) -> Json:
             "message_lift_sd": np.sqrt(np.diag(facts.beliefs.covariance)).tolist(),
         },
         "holdouts": [row._asdict() for row in result.holdouts],
+        "recommended_holdout": result.recommended._asdict(),
         "splits": [asdict(s) for s in result.splits],
         "best_split": asdict(result.best),
         "first_wave": {
@@ -425,16 +430,28 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
         result: From `power`.
         per_point: Outcome units of one point.
     """
-    facts, best, wave = result.facts, result.best, result.wave
+    of_holdouts = [_of_holdout(row, per_point) for row in result.holdouts]
+    advice = result.recommended
+    recommended = f"Recommended: a holdout of {100 * advice.share:g} %, {advice.why}."
+    return [
+        _basis(result.facts, per_point), *of_holdouts, recommended,
+        *_of_exploring(result, per_point),
+    ]  # fmt: skip
+
+
+def _basis(facts: PowerFacts, per_point: float) -> str:
     sd = facts.noise.sd / per_point
-    lines = [
+    return (
         f"{facts.n_contacts:,} contacts over {facts.days} days among "
         f"{facts.n_audience:,} voters. Lifts believed: by {facts.source}. The "
         f"outcome's standard deviation is {sd:.1f} points; households make it "
         f"count {facts.noise.design_effect:.2f} times; "
         f"{100 * facts.noise.missing:.0f} % of outcomes stay missing."
-    ]
-    lines += [
+    )
+
+
+def _of_holdout(row: Detectable, per_point: float) -> str:
+    return (
         f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
@@ -449,27 +466,67 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
             if round(row.unspent_usd) > 0
             else "."
         )
-        for row in result.holdouts
-    ]
+    )
+
+
+def _of_exploring(result: Power, per_point: float) -> list[str]:
+    """What exploring would bring, and a first wave where nothing is tested."""
+    facts, best, wave = result.facts, result.best, result.wave
+    explored = (
+        "Exploring does not pay in the days that remain, by what is believed; a "
+        "small share is kept to notice when that changes."
+    )
     if best.epsilon:
-        lines.append(
+        explored = (
             f"Explore {100 * best.epsilon:.0f} % of the contacts on the first "
             f"{best.days} of {facts.days} days: it costs {best.cost / per_point:,.0f} "
             f"points then and brings {best.learned / per_point:,.0f} more than it "
             "costs over all days, by what is believed."
         )
-    else:
-        lines.append(
-            "Exploring does not pay in the days that remain, by what is believed; a "
-            "small share is kept to notice when that changes."
-        )
     n = round(wave.epsilon * facts.n_contacts)
-    lines.append(
+    return [
+        explored,
         f"Were none of the messages tested, a first randomised wave of {n:,} voters "
         f"would earn most; {result.wave_power_n:,} would show each message's lift by "
-        "itself, of the size that is believed."
+        "itself, of the size that is believed.",
+    ]
+
+
+def power_page(result: Power, campaign: Campaign) -> PowerPage:
+    """What the page of the power shows.
+
+    Args:
+        result: From `power`.
+        campaign: As declared.
+    """
+    unit = campaign.outcome.unit_per_point
+    return PowerPage(
+        title=campaign.campaign.title,
+        unit=unit,
+        believed=max(float(result.facts.beliefs.mean.max()), 0.0),
+        declared_share=campaign.plan.holdout_share,
+        holdouts=tuple(result.holdouts),
+        recommended=result.recommended,
+        splits=tuple(result.splits),
+        best=result.best,
+        sentences=(_basis(result.facts, unit), *_of_exploring(result, unit)),
     )
-    return lines
+
+
+def shares_compared(
+    campaign: Campaign, named_shares: Sequence[float]
+) -> tuple[float, ...]:
+    """Holdout shares to compare: those that were named, else the usual and the plan's.
+
+    Raises:
+        ValueError: If one is not a share.
+    """
+    declared = campaign.plan.holdout_share
+    usual = {*HOLDOUTS, declared} if 0 < declared < 1 else set(HOLDOUTS)
+    wrong = [h for h in named_shares if not 0 < h < 1]
+    if wrong:
+        raise ValueError(f"expected --holdout in (0, 1), got {wrong[0]}")
+    return tuple(sorted(set(named_shares) or usual))
 
 
 def with_changes(facts: PowerFacts, *, days: int | None) -> PowerFacts:

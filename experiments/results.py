@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hustings.features.stored import Stored
 from hustings.features.topology import Topology
@@ -13,6 +13,8 @@ from hustings.training.estimators.metrics import Interval
 
 STANDARD_ERRORS = 3.0
 """Differences up to so many standard errors are those of the sample."""
+DELIVERED = "delivered"
+"""Estimand of what was sent by the plans, against those held out."""
 SMALLEST_DIFFERENCE = 0.005
 """Contacts per voter that are no difference: limits are kept in whole contacts."""
 
@@ -568,6 +570,12 @@ class LiftRow(Stored):
     shrunken_low: float | None
     shrunken_high: float | None
 
+    @property
+    def is_overall(self) -> bool:
+        """Whether it is the lift of all that was delivered."""
+        parts = (self.message_id, self.channel, self.segment)
+        return self.estimand == DELIVERED and not any(parts)
+
 
 @dataclass(frozen=True)
 class SentOnline:
@@ -601,6 +609,21 @@ class SentOnline:
                 "not held out: which of them were left for the plan was no chance."
             )
         return lines
+
+
+MORE, LESS, OPEN = "more_than_chance", "less_than_nothing", "may_be_chance"
+TOO_FEW, DISTRUSTED = "too_few_outcomes", "not_to_be_trusted"
+"""Verdicts on a measured lift."""
+VERDICT_WORDS = {
+    MORE: "More than chance.",
+    LESS: "Less than nothing was gained.",
+    OPEN: "That may still be chance.",
+}
+
+
+def lift_verdict(low: float, high: float) -> str:
+    """Whether a measured lift is more than chance, by its interval at every look."""
+    return MORE if low > 0 else LESS if high < 0 else OPEN
 
 
 @dataclass(frozen=True)
@@ -650,3 +673,64 @@ class LiftSummary(Stored):
     rows: tuple[LiftRow, ...]
     sent_online: SentOnline = SentOnline()
     n_voted_before: int = 0
+
+    @property
+    def overall(self) -> LiftRow | None:
+        """Lift of all that was delivered; None where too few outcomes are in."""
+        rows = (row for row in self.rows if row.is_overall)
+        return next(rows, None)
+
+    @property
+    def verdict(self) -> str:
+        """MORE, LESS or OPEN; DISTRUSTED or TOO_FEW where nothing can be said."""
+        if not self.trusted:
+            return DISTRUSTED
+        row = self.overall
+        if row is None or row.always_low is None or row.always_high is None:
+            return TOO_FEW
+        return lift_verdict(row.always_low, row.always_high)
+
+
+class Detectable(NamedTuple):
+    """Detectable lifts and cost of one holdout share.
+
+    Attributes:
+        holdout_share: Share of the audience.
+        n_sent: Contacts that are sent, the held out excluded.
+        n_compared: Voters chosen by the plan who are held out.
+        once: Detectable overall lift with one look at the end, outcome units.
+        daily: Detectable overall lift with a look every day, outcome units.
+        by_message: Detectable lift of one message with a look every day, allowing for
+            a claim about every message, outcome units.
+        power: Chance that the believed lift of the best message is seen at the end.
+        of_held_out: Outcome units that the held out would have gained.
+        of_others: Outcome units that their money gains among other voters.
+        forgone: The difference: what the holdout really costs.
+        unspent_usd: Money for which there is nobody left to contact.
+    """
+
+    holdout_share: float
+    n_sent: int
+    n_compared: int
+    once: float
+    daily: float
+    by_message: float
+    power: float
+    of_held_out: float
+    of_others: float
+    forgone: float
+    unspent_usd: float
+
+
+class RecommendedHoldout(NamedTuple):
+    """The holdout that a campaign is advised to declare, and why.
+
+    Attributes:
+        share: Share of the audience; one of those that were compared.
+        is_enough: Whether the lift that is believed is seen there in 4 of 5 campaigns.
+        why: In words.
+    """
+
+    share: float
+    is_enough: bool
+    why: str

@@ -24,10 +24,13 @@ import pandas as pd
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.plans import BINDING, CANCELLED, PLANS, REJECTED
 from hustings.experiments.report import WeekFacts
-from hustings.experiments.report.week import (
+from hustings.experiments.report.lift_page import (
     ALL,
-    AlarmOfWeek,
     LiftOfMessage,
+    lift_by_message,
+)
+from hustings.experiments.report.week import (
+    AlarmOfWeek,
     MessageOfWeek,
     OutcomesIn,
     SpendOfDay,
@@ -39,7 +42,7 @@ from hustings.serving.plan.explain import LimitUse
 
 Json = dict[str, Any]
 
-DELIVERED, STOP = "delivered", "STOP"
+STOP = "STOP"
 ENDED = (REJECTED, CANCELLED)
 """States of plans that were not and will not be sent."""
 WEEK = pd.Timedelta(days=7)
@@ -67,6 +70,7 @@ def week_facts(
     states: Mapping[str, str],
     paused: Mapping[str, str],
     lift: LiftSummary | str,
+    titles: Mapping[str, str],
 ) -> WeekFacts:
     """Gather the facts for the page of a week.
 
@@ -80,6 +84,7 @@ def week_facts(
             left out where another plan is binding.
         paused: Reason of each paused message, by message.
         lift: What is measured so far, or why nothing can be.
+        titles: Of the messages that have one, by message.
 
     Raises:
         FileNotFoundError: If the campaign has no plan at all.
@@ -91,7 +96,7 @@ def week_facts(
         missing.append(f"Measured lift: {lift}.")
     if spend is None:
         missing.append("Money committed and spent: no plan's life is on record.")
-    rows = () if isinstance(lift, str) else _lift_rows(lift)
+    rows = () if isinstance(lift, str) else lift_by_message(lift)
     return WeekFacts(
         title=campaign.campaign.title,
         last_on=last_on,
@@ -109,6 +114,7 @@ def week_facts(
         votes_needed=campaign.report.votes_needed,
         votes_gained=_votes(sent.contacts, rows, campaign),
         missing=missing,
+        titles=titles,
     )
 
 
@@ -214,17 +220,6 @@ def _json(path: Path) -> Json:
         return {}
     value: Json = json.loads(path.read_text())
     return value
-
-
-def _lift_rows(lift: LiftSummary) -> list[LiftOfMessage]:
-    return [
-        LiftOfMessage(
-            row.message_id or ALL, row.predicted,
-            StatedInterval(row.lift, row.always_low, row.always_high), row.n_compared,
-        )
-        for row in lift.rows
-        if row.estimand == DELIVERED and not row.segment
-    ]  # fmt: skip
 
 
 # --- what changed ---

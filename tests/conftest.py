@@ -250,7 +250,12 @@ def mlflow_server(
         "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
         "--artifacts-destination", str(home / "artifacts"),
     ]  # fmt: skip
-    # jobs are run by six processes more, which no test asks for
-    env = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    env = environment(
+        # jobs are run by six processes more, which no test asks for
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        # a receiver of webhooks on this machine, known to the server at once
+        MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http,https",
+        MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true", MLFLOW_WEBHOOK_CACHE_TTL="0",
+    )  # fmt: skip
     with serving(command, ready=ready, home=home, env=env):
         yield url

@@ -1,4 +1,4 @@
-"""Pictures of the web app for the documents: Today, and the first plan that is due.
+"""Pictures of the web app for the documents: Today, the first plan that is due, Power.
 
 `python -m tests.web_pictures URL KEY` takes them from a running `hustings web`.
 """
@@ -21,6 +21,8 @@ def take(url: str, key: str) -> None:
         page.screenshot(path=FOLDER / "web-today.png")
         page.click("main a[href^='/plans/']")
         page.screenshot(path=FOLDER / "web-plan.png")
+        page.click("nav >> text=Power")
+        page.screenshot(path=FOLDER / "web-power.png")
 
 
 if __name__ == "__main__":

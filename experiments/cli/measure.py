@@ -1,6 +1,7 @@
 """Measured lift, and power before anything is spent."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,9 @@ from hustings.experiments.cli.common import (
 )
 
 app = typer.Typer()
+PageFile = Annotated[
+    Path | None, typer.Option("--out", help="Writes the page of it into this file.")
+]
 
 
 @app.command("lift")
@@ -37,16 +41,23 @@ def lift(
     store: StoreFolder = DEFAULT_STORE,
     mlflow: MlflowServer = "",
     as_json: AsJson = False,
+    out: PageFile = None,
     debug: Debug = False,
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
     with errors_reported(debug=debug), changing(campaign, data, "lift"):
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
+        from hustings.experiments.present_pages import lift_facts
+        from hustings.experiments.report.lift_page import write_lift
+        from hustings.features.atomic import whole_file
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
         day = day_of(as_of, "--as-of") if as_of else run.at.tz_localize(None)
         measured, summary = measure(run, day)
+        if out is not None:
+            with whole_file(out) as aside:
+                write_lift(aside, lift_facts(run, summary))
         if as_json:
             typer.echo(json.dumps(summary.to_json(), indent=1))
         else:
@@ -79,26 +90,22 @@ def power_command(
     store: StoreFolder = DEFAULT_STORE,
     mlflow: MlflowServer = "",
     as_json: AsJson = False,
+    out: PageFile = None,
     debug: Debug = False,
 ) -> None:
     """Before spending: what can be detected, what it costs, how much to explore."""
     with errors_reported(debug=debug):
-        from hustings.experiments.power import (
-            HOLDOUTS,
-            facts_of,
-            power,
-            sentences,
-            with_changes,
-        )
         from hustings.experiments.power import as_json as plain
+        from hustings.experiments.power import power_page, sentences
+        from hustings.experiments.present_pages import power_of_run
+        from hustings.experiments.report.power_page import write_power
+        from hustings.features.atomic import whole_file
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
-        shares = tuple(holdout) if holdout else HOLDOUTS
-        wrong = [h for h in shares if not 0 < h < 1]
-        if wrong:
-            raise ValueError(f"expected --holdout in (0, 1), got {wrong[0]}")
-        facts = with_changes(facts_of(run), days=days or None)
-        detectable = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
+        detectable = power_of_run(run, days=days, holdouts=tuple(holdout or ()))
+        if out is not None:
+            with whole_file(out) as aside:
+                write_power(aside, power_page(detectable, run.campaign))
         if as_json:
             typer.echo(json.dumps(plain(detectable), indent=1))
         else:

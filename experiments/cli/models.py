@@ -24,7 +24,10 @@ from hustings.experiments.cli.common import (
 )
 
 app = typer.Typer()
-runs = typer.Typer(help="The runs of a campaign: list.", no_args_is_help=True)
+runs = typer.Typer(
+    help="The runs of a campaign, and the card of a model: list, card.",
+    no_args_is_help=True,
+)
 app.add_typer(runs, name="runs")
 
 
@@ -50,6 +53,30 @@ def list_runs(
             typer.echo(json.dumps([row.to_json() for row in rows], indent=1))
         else:
             typer.echo("\n".join(row.line() for row in rows))
+
+
+@runs.command("card")
+def card(
+    campaign: CampaignName,
+    version: Annotated[
+        str,
+        typer.Option("--version", help="Number of a version; the champion without."),
+    ] = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """The model card: data, verdict, intended use, limits and guardrails."""
+    with errors_reported(debug=debug):
+        from hustings.experiments.stages.champion import registered
+        from hustings.training.registry.register import model_card_of, open_store
+
+        run = make_run(campaign, data, store, mlflow)
+        open_store(mlflow or None, store)
+        chosen = registered(run.campaign.campaign.name, version)
+        typer.echo(f"{chosen.name}/{chosen.version}, as MLflow has it:\n")
+        typer.echo(model_card_of(chosen))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.lift.measured import NOT_VOTED, MeasuredLift, Row
-from hustings.experiments.results import LiftSummary
+from hustings.experiments.results import VERDICT_WORDS, LiftSummary, lift_verdict
 from hustings.experiments.stages.context import rounded
 from hustings.features.stored import plain_json
 from hustings.training.estimators.compliance import Compliance
@@ -134,13 +134,8 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     if measured.overall is None:
         return ["Too few outcomes are in, planned or held out, to say what was gained."]
     row = measured.overall
-    verdict = (
-        "More than chance."
-        if row.anytime_valid.low > 0
-        else "Less than nothing was gained."
-        if row.anytime_valid.high < 0
-        else "That may still be chance."
-    )
+    always = row.anytime_valid
+    verdict = VERDICT_WORDS[lift_verdict(always.low, always.high)]
     interval = points(row.anytime_valid, per_point)
     lines = [
         f"The plan brought {interval} per voter it chose, whether "

@@ -136,7 +136,7 @@ def write_report(
             places_section(places, unit, charts),
             parts.why,
             groups_section(evaluation, groups or {}, unit, policies),
-            reasons_section(record.plan),
+            reasons_section(record.plan, messages),
             parts.sure,
             html_section("details", "Details", *folded_sections(details)),
         ]

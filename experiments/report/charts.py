@@ -18,10 +18,12 @@ from hustings.experiments.report.words import (
     as_span,
     interval_text,
     large_cells,
+    message_labels,
     number_text,
     people_text,
     policies_shown,
     slugs_of,
+    titles_of,
     usd_text,
 )
 from hustings.experiments.results import ContactsOfDay, PlanSummary
@@ -70,6 +72,7 @@ def figures(
     experiments = evaluation["experiments"]
     unit = float(evaluation["outcome"]["unit_per_point"])
     issues = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    titles = titles_of(messages)
     drawn: dict[str, Figure | None] = {
         "overview": _overview_chart(experiments, unit),
         "schedule": _schedule_chart(() if plan is None else plan.contacts_by_day),
@@ -79,8 +82,8 @@ def figures(
         budget_usd = evaluation["spend_per_voter_usd"]
         drawn |= {
             f"{slug}/policies": _policies_chart(result, unit),
-            f"{slug}/messages": _messages_chart(result, unit, issues),
-            f"{slug}/segments": _segments_chart(result, unit),
+            f"{slug}/messages": _messages_chart(result, unit, issues, titles),
+            f"{slug}/segments": _segments_chart(result, unit, titles),
             f"{slug}/curve": _curve_chart(result, unit, budget_usd),
             f"{slug}/calibration": _calibration_chart(result, unit),
             f"{slug}/reliability": _reliability_chart(result),
@@ -292,28 +295,58 @@ def extremes(messages: Sequence[Row]) -> list[Row]:
     return [*messages[:CHART_MESSAGES_TOP], *messages[-CHART_MESSAGES_BOTTOM:]]
 
 
-def _message_label(row: Row, issues: Mapping[str, str], *, several: bool) -> str:
-    issue = row.get("issue") or issues.get(row["message_id"], "")
-    return f"{row['message_id']} · {issue}" if several and issue else row["message_id"]
+def _with_issues(
+    labels: Mapping[str, str], rows: Sequence[Row], issues: Mapping[str, str]
+) -> dict[str, str]:
+    """Labels with the issue after an id that has no title, where there are several."""
+    of_rows = {
+        row["message_id"]: row.get("issue") or issues.get(row["message_id"], "")
+        for row in rows
+    }
+    if len({row.get("issue") for row in rows}) < 2:
+        return dict(labels)
+    return {
+        name: f"{label} · {of_rows[name]}" if label == name and of_rows[name] else label
+        for name, label in labels.items()
+    }
+
+
+LINES_OF_LABEL = "split(datum.label, '\\n')"
+"""An axis's label of several lines, from one with line breaks (Vega's expression)."""
+
+
+def axis_of_lines() -> alt.Axis:
+    """An upright axis whose labels may have two lines, either side of their tick."""
+    two_lines = {"test": "indexof(datum.label, '\\n') >= 0", "value": "bottom"}
+    return alt.Axis(
+        labelExpr=LINES_OF_LABEL,
+        labelBaseline={"condition": two_lines, "value": "middle"},
+    )
 
 
 def _messages_chart(
-    result: Row, unit: float, issues: Mapping[str, str]
+    result: Row, unit: float, issues: Mapping[str, str], titles: Mapping[str, str]
 ) -> Figure | None:
     chosen = extremes(best_first(result))
     if not chosen:
         return None
-    several = len({row.get("issue") for row in chosen}) > 1
-    labels = [_message_label(row, issues, several=several) for row in chosen]
+    plain = message_labels([row["message_id"] for row in chosen], titles)
+    labels = _with_issues(plain, chosen, issues)
     rows = [
-        {"message": label, "estimate": kind, **_span_row(as_span(row[key], unit))}
-        for label, row in zip(labels, chosen, strict=True)
+        {
+            "message": labels[row["message_id"]],
+            "id": row["message_id"],
+            "estimate": kind,
+            **_span_row(as_span(row[key], unit)),
+        }
+        for row in chosen
         for kind, key in (("corrected for luck", "shrunken"), ("as measured", "effect"))
     ]
     kinds = ["corrected for luck", "as measured"]
     base = on_rows(rows).encode(
         x=_points_axis("effect, points"),
-        y=alt.Y("message:N", sort=labels, title=None, scale=alt.Scale(padding=0.3)),
+        y=alt.Y("message:N", sort=list(labels.values()), title=None,
+                scale=alt.Scale(padding=0.3), axis=axis_of_lines()),
         yOffset=alt.YOffset("estimate:N", sort=kinds),
         color=alt.Color(
             "estimate:N",
@@ -321,9 +354,9 @@ def _messages_chart(
             legend=alt.Legend(columns=1),
         ),
         tooltip=[
-            alt.Tooltip(f"{field}:N") for field in ("message", "estimate", "text")
+            alt.Tooltip(f"{field}:N") for field in ("message", "id", "estimate", "text")
         ],
-    )
+    )  # fmt: skip
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q")
     dots = base.mark_point(size=55, opacity=1, filled=True).encode(
         shape=alt.Shape("estimate:N", scale=alt.Scale(domain=kinds,
@@ -356,12 +389,16 @@ def _in_order(rows: Sequence[Row]) -> list[str]:
     return sorted({row["segment"] for row in rows}, key=_group_order)
 
 
-def _segments_chart(result: Row, unit: float) -> Figure | None:
+def _segments_chart(
+    result: Row, unit: float, titles: Mapping[str, str]
+) -> Figure | None:
     cells = heat_map_cells(result)
     if not cells:
         return None
-    rows = [_heat_map_row(cell, unit) for cell in cells]
-    best = [row["message_id"] for row in best_first(result)[:HEAT_MAP_MESSAGES]]
+    ids = [row["message_id"] for row in best_first(result)[:HEAT_MAP_MESSAGES]]
+    labels = message_labels(ids, titles)
+    best = list(labels.values())
+    rows = [_heat_map_row(cell, unit, labels) for cell in cells]
     slanted = len({row["message"] for row in rows}) > 2
     strongest = max((abs(row["value"]) for row in rows if row["decides"]), default=1)
     base = on_rows(rows).encode(
@@ -371,7 +408,7 @@ def _segments_chart(result: Row, unit: float) -> Figure | None:
         y=alt.Y("segment:N", sort=_in_order(rows), title=None),
         tooltip=[
             alt.Tooltip(f"{f}:N")
-            for f in ("message", "segment", "effect", "range", "people")
+            for f in ("message", "id", "segment", "effect", "range", "people")
         ],
     )
     colour = alt.Color(
@@ -405,17 +442,19 @@ def _segments_chart(result: Row, unit: float) -> Figure | None:
 def _column_labels(*, slanted: bool) -> alt.Axis:
     angle = -30 if slanted else 0
     return alt.Axis(
-        orient="top", labelAngle=angle, labelLimit=140, domain=False, ticks=False
-    )
+        orient="top", labelAngle=angle, labelLimit=140, domain=False, ticks=False,
+        labelExpr=LINES_OF_LABEL,
+    )  # fmt: skip
 
 
-def _heat_map_row(cell: Row, unit: float) -> dict[str, Any]:
+def _heat_map_row(cell: Row, unit: float, labels: Mapping[str, str]) -> dict[str, Any]:
     span = as_span(cell["effect"], unit)
     largest = max(map(abs, span))
     decimals = 0 if largest >= 10 else 1 if largest >= 1 else 2  # a cell is narrow
     low, high = number_text(span.low, decimals), number_text(span.high, decimals)
     return {
-        "message": cell["message_id"],
+        "message": labels[cell["message_id"]],
+        "id": cell["message_id"],
         "segment": cell["segment"],
         "value": span.value,
         "decides": span.decides,

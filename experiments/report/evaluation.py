@@ -271,6 +271,10 @@ def _until_known(
     )
 
 
+NOTES_OPEN = 8
+"""Sentences on what was set aside that stand open; the others are folded."""
+
+
 def not_learnt_section(evaluation: Row) -> Html:
     """Experiments of which nothing was learnt, and what was set aside of the others."""
     rows = [
@@ -280,6 +284,9 @@ def not_learnt_section(evaluation: Row) -> Html:
         if result["verdict"] in NOT_LEARNT
     ]  # fmt: skip
     notes = [paragraph(note) for note in evaluation.get("notes", ())]
+    if notes[NOTES_OPEN:]:
+        rest = folded(f"{len(notes) - NOTES_OPEN} more", *notes[NOTES_OPEN:])
+        notes = [*notes[:NOTES_OPEN], rest]
     if not rows and not notes:
         return Html("")
     header = ["Experiment", "Verdict", "Why", "What to do"]
@@ -719,7 +726,7 @@ def never_sent_section(unseen: Unseen | None, unit: float) -> Html:
     return html_section(
         "never-sent",
         "Messages that were never sent",
-        html_table("Expected of messages never sent, points", header, rows),
+        long_table("Expected of messages never sent, points", header, rows),
         paragraph(about, "quiet"),
     )
 

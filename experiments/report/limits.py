@@ -1,7 +1,7 @@
 """The report's blocks on limits of the plan, their shadow prices, and its reasons."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hustings.experiments.declaration import OutcomeSection
@@ -17,6 +17,7 @@ from hustings.experiments.report.markup import (
 from hustings.experiments.report.words import (
     NOT_SHOWN,
     is_small,
+    message_name,
     number_text,
     people_text,
     share_text,
@@ -71,7 +72,12 @@ def _binding_in_words(limits: Sequence[LimitUse]) -> str:
         )
     if len(binding) == 1:
         return f"One limit binds: {binding[0]}. The others have room.{left}"
-    return f"{len(binding)} limits bind: {', '.join(binding)}.{left}"
+    rest = f" and {len(binding) - MOST_NAMED} more" if binding[MOST_NAMED:] else ""
+    return f"{len(binding)} limits bind: {', '.join(binding[:MOST_NAMED])}{rest}.{left}"
+
+
+MOST_NAMED = 6
+"""Limits that a sentence names; the table has them all."""
 
 
 def groups_block(priced: PriceOfGroups | None, outcome: OutcomeSection) -> list[Html]:
@@ -149,14 +155,21 @@ def _two_digits(value: float) -> str:
     return number_text(value, 1 if value >= 1 else 3)
 
 
-def reasons_block(reasons: Sequence[MessageReasons]) -> list[Html]:
+REASONS_OPEN = 8
+"""Messages whose reasons stand open, those of most voters; the others are folded."""
+
+
+def reasons_block(
+    reasons: Sequence[MessageReasons], titles: Mapping[str, str]
+) -> list[Html]:
     """Why voters get one message and not another, by message; no voter is named.
 
     Args:
         reasons: Of the plan, the message of most voters first.
+        titles: Of the messages that have one, by message.
     """
     items = [
-        f"<dt>{escaped(row.message_id)} by {escaped(row.channel)}<br>"
+        f"<dt>{message_name(row.message_id, titles)} by {escaped(row.channel)}<br>"
         f"<small>{people_text(row.n_voters)} voters</small></dt><dd>"
         f"{joined(paragraph(w, 'quiet' if k else '') for k, w in enumerate(row.why))}"
         "</dd>"
@@ -170,5 +183,13 @@ def reasons_block(reasons: Sequence[MessageReasons]) -> list[Html]:
         "average, and beside it the next best message and channel, over those of "
         "them who may get it."
     )
-    listed = Html(f"<dl>{''.join(items)}</dl>")
-    return [paragraph(opening, "quiet"), listed]
+    n_open = len(items) if len(items) <= REASONS_OPEN + 2 else REASONS_OPEN
+    blocks = [paragraph(opening, "quiet"), _listed(items[:n_open])]
+    if items[n_open:]:
+        rest = f"{len(items) - n_open} more, of fewer voters each"
+        blocks.append(folded(rest, _listed(items[n_open:])))
+    return blocks
+
+
+def _listed(items: Sequence[str]) -> Html:
+    return Html(f"<dl>{''.join(items)}</dl>")

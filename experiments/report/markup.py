@@ -17,9 +17,12 @@ VERDICTS = {
 
 
 class Html(str):
-    """Text that is markup already and is not escaped again."""
+    """Text that is markup already and is not escaped again, by templates neither."""
 
     __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
 
 
 def escaped(value: Any) -> Html:
@@ -193,8 +196,8 @@ def chart_place(
         return paragraph("Too few people to draw this.", "quiet")
     fixed = " fixed" if narrowest_px > PHONE_PX else ""
     pictures = "".join(
-        f'<div class="{where}">{figure_svg(charts[name], name, max(px, narrowest_px))}'
-        "</div>"
+        f'<div class="{where}" aria-hidden="true">'
+        f"{figure_svg(charts[name], name, max(px, narrowest_px))}</div>"
         for where, px in (
             ("on-desk", min(widest_px, DESK_PX)),
             ("on-phone", min(widest_px, PHONE_PX)),

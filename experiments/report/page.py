@@ -92,18 +92,23 @@ footer td { overflow-wrap:anywhere; } code { font-size:.85em; }
   table.wide td::before { content:attr(data-of); color:var(--quiet);
   text-align:left; white-space:normal; flex:none; max-width:50%; }
   table.wide .n { white-space:normal; } details.experiment { padding:4px 10px; } }
-@media print { :root { --page:#fff; --ink:#000; --quiet:#444; --line:#ccc; }
+@media print { :root { --page:#fff; --ink:#000; --quiet:#444; --line:#ccc;
+  font-size:8.5pt; }
   @page { margin:12mm; } body { font-size:8pt; line-height:1.25; }
+  th, td { overflow-wrap:break-word; } tbody th { min-width:14em; }
+  #reasons dl { display:block; columns:2; } #reasons :is(dt, dd) {
+  break-after:avoid; } #reasons dd { margin-bottom:.4em; break-after:auto; }
   .scroll { overflow:visible; margin:.3em 0; } .contents, footer { display:none; }
   main, header, footer { max-width:none; padding:0; } header { padding:0; }
   p { max-width:none; margin:.3em 0; } section { margin:10px 0; }
   tr, .chart, .tile { break-inside:avoid-page; } h3 { margin:.7em 0 .2em; }
-  h2, h3, caption { break-after:avoid-page; } .sentence { font-size:1.2rem; }
+  h2, h3, caption { break-after:avoid-page; } .sentence { font-size:1.4rem; }
   .answer { padding:8px 12px; } th, td { padding-top:.1em; padding-bottom:.1em; }
   .tile { padding:4px 8px; } .tiles { margin:.4em 0; gap:6px; }
   .chart svg { max-height:160px; width:auto; } .pair .chart svg { max-height:170px; }
   summary { padding:.1em 0; } details.part { margin:2px 0; }
-  .badge { border:1px solid; color:#000; background:none; } }
+  .badge[class] { border:1px solid; color:#000; background:none; }
+  .tiles { grid-template-columns:repeat(auto-fit,minmax(125px,1fr)); } }
 """
 
 COLOURS = {

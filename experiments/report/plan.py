@@ -87,9 +87,10 @@ def plan_section(
     )
 
 
-def reasons_section(summary: PlanSummary | None) -> Html:
+def reasons_section(summary: PlanSummary | None, messages: pd.DataFrame) -> Html:
     """Why voters get one message and not another; empty where nothing is planned."""
-    blocks = [] if summary is None else reasons_block(summary.reasons)
+    titles = titles_of(messages)
+    blocks = [] if summary is None else reasons_block(summary.reasons, titles)
     if not blocks:
         return Html("")
     return html_section("reasons", "Why this message and not that", *blocks)

@@ -22,6 +22,12 @@ from hustings.experiments.report.charts import (
     on_rows,
     styled,
 )
+from hustings.experiments.report.lift_page import (
+    ALL,
+    LiftOfMessage,
+    compared_chart,
+    compared_section,
+)
 from hustings.experiments.report.limits import limits_block
 from hustings.experiments.report.markup import (
     Html,
@@ -31,6 +37,7 @@ from hustings.experiments.report.markup import (
     html_table,
     html_tile,
     joined,
+    long_table,
     paragraph,
 )
 from hustings.experiments.report.page import write_page
@@ -41,13 +48,13 @@ from hustings.experiments.report.words import (
     day_text,
     interval_text,
     is_small,
+    message_name,
     number_text,
     people_text,
     share_text,
     usd_text,
 )
 from hustings.experiments.results import StatedInterval
-from hustings.features.tables import SMALLEST_CELL
 from hustings.serving.plan.explain import LimitUse
 
 PRICE_MOVED, LIFT_MOVED, SHARE_MOVED = 0.03, 0.05, 0.1
@@ -104,23 +111,6 @@ class SpendOfDay:
 
 
 @dataclass(frozen=True)
-class LiftOfMessage:
-    """What a message was predicted to bring and brought, outcome units.
-
-    Attributes:
-        message_id: The message; `ALL` for all of them.
-        predicted: Mean predicted lift; None where it is not known.
-        measured: Measured lift, valid at every look.
-        n: People compared with.
-    """
-
-    message_id: str
-    predicted: float | None
-    measured: StatedInterval
-    n: int
-
-
-@dataclass(frozen=True)
 class OutcomesIn:
     """People whose outcome should be known, is known, and cannot be known yet.
 
@@ -165,10 +155,6 @@ class VotesGained:
     how: str
 
 
-ALL = "all"
-"""Stands for all messages together."""
-
-
 @dataclass(frozen=True)
 class WeekFacts:
     """All facts on the page of a week.
@@ -188,6 +174,7 @@ class WeekFacts:
         votes_needed: As declared.
         votes_gained: So far.
         missing: What could not be read, in words.
+        titles: Of the messages that have one, by message.
     """
 
     title: str
@@ -204,6 +191,7 @@ class WeekFacts:
     votes_needed: int | None
     votes_gained: VotesGained
     missing: Sequence[str]
+    titles: Mapping[str, str]
 
     @property
     def unit(self) -> float:
@@ -218,20 +206,24 @@ def write_week(path: Path, facts: WeekFacts) -> None:
         path: The file to write.
         facts: What the week was.
     """
+    write_page(path, title=facts.title, kicker="The week", body=week_body(facts))
+
+
+def week_body(facts: WeekFacts) -> Html:
+    """The sections of the page, the same in the file and in the web app."""
     charts = week_figures(facts)
-    body = joined(
+    return joined(
         [
             _answer(facts),
             _alarms(facts),
             _changes(facts),
             _spend(facts, charts),
-            _lift(facts, charts),
+            compared_section(facts.lift, facts.unit, facts.titles, charts, "week/lift"),
             _votes(facts),
             _limits(facts),
             _missing(facts),
         ]
     )
-    write_page(path, title=facts.title, kicker="The week", body=body)
 
 
 # --- the answer ---
@@ -336,7 +328,7 @@ def _changes(facts: WeekFacts) -> Html:
     before = sum(row.contacts_before for row in facts.messages)
     rows = [
         (
-            row.message_id,
+            Html(message_name(row.message_id, facts.titles)),
             why_changed(row, total, before, facts.unit),
             people_text(row.contacts),
             people_text(row.contacts_before),
@@ -349,7 +341,7 @@ def _changes(facts: WeekFacts) -> Html:
     return html_section(
         "changes",
         "What changed, and why",
-        html_table("Messages by change", header, rows, words=2) if rows else none_sent,
+        long_table("Messages by change", header, rows, words=2) if rows else none_sent,
     )
 
 
@@ -453,7 +445,7 @@ def week_figures(facts: WeekFacts) -> dict[str, Figure]:
     """The charts of the week: `week/spend` and `week/lift`, where there are data."""
     drawn = {
         "week/spend": _spend_chart(facts),
-        "week/lift": _lift_chart(facts.lift, facts.unit),
+        "week/lift": compared_chart(facts.lift, facts.unit, facts.titles),
     }
     return {name: styled(chart) for name, chart in drawn.items() if chart is not None}
 
@@ -497,103 +489,6 @@ def _spend_chart(facts: WeekFacts) -> Figure | None:
         )
     chart = alt.LayerChart(layer=layers)
     return chart.properties(height=280, title="Spend since the start")
-
-
-# --- measured against predicted ---
-
-
-def _shown_lift(lift: Sequence[LiftOfMessage]) -> list[LiftOfMessage]:
-    return [row for row in lift if row.n >= SMALLEST_CELL]
-
-
-def _predicted(row: LiftOfMessage, unit: float) -> Span:
-    value = math.nan if row.predicted is None else row.predicted / unit
-    return Span(value, math.nan, math.nan)
-
-
-def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
-    compared = _shown_lift(facts.lift)
-    if not compared:
-        return html_section(
-            "lift",
-            "Measured against predicted",
-            paragraph("No outcome has come in yet that could be compared."),
-        )
-    rows = [
-        (
-            "all messages" if row.message_id == ALL else row.message_id,
-            _agree(row, facts.unit),
-            interval_text(_predicted(row, facts.unit), ""),
-            interval_text(as_span(row.measured, facts.unit), ""),
-            people_text(row.n),
-        )
-        for row in compared
-    ]
-    header = ["Message", "Do they agree?", "Predicted", "Measured", "Left alone"]
-    return html_section(
-        "lift",
-        "Measured against predicted",
-        paragraph(
-            "Voters who were to be contacted, reached or not, against voters who would "
-            "have been and were left alone by lot. Effects are in points per voter to "
-            "be contacted, with what would be compatible with the data in brackets."
-        ),
-        chart_place(charts, "week/lift", "Predicted and measured effect by message"),
-        html_table("Effect of each message", header, rows, words=2),
-    )
-
-
-def _agree(row: LiftOfMessage, unit: float) -> str:
-    measured, predicted = as_span(row.measured, unit), _predicted(row, unit).value
-    if not math.isfinite(predicted):
-        return NOT_SHOWN
-    if measured.low <= predicted <= measured.high:
-        return "yes"
-    return "less came" if measured.value < predicted else "more came"
-
-
-def _lift_chart(lift: Sequence[LiftOfMessage], unit: float) -> Figure | None:
-    compared = _shown_lift(lift)
-    if not compared:
-        return None
-    names = [
-        "all messages" if row.message_id == ALL else row.message_id for row in compared
-    ]
-    rows = [
-        {"message": name, "estimate": kind, **_ends(span)}
-        for name, row in zip(names, compared, strict=True)
-        for kind, span in (
-            ("measured", as_span(row.measured, unit)),
-            ("predicted", _predicted(row, unit)),
-        )
-        if math.isfinite(span.value)
-    ]
-    kinds = ["measured", "predicted"]
-    base = on_rows(rows).encode(
-        x=alt.X("value:Q", title="effect, points",
-                scale=alt.Scale(zero=True, nice=False, padding=12)),
-        y=alt.Y("message:N", sort=names, title=None, scale=alt.Scale(padding=0.3)),
-        yOffset=alt.YOffset("estimate:N", sort=kinds),
-        color=alt.Color("estimate:N",
-                        scale=alt.Scale(domain=kinds, range=[BLUE, GREY])),
-        tooltip=[alt.Tooltip(f"{name}:N") for name in ("message", "estimate", "text")],
-    )  # fmt: skip
-    shapes = alt.Scale(domain=kinds, range=["circle", "diamond"])
-    shape = alt.Shape("estimate:N", scale=shapes)
-    zero = on_rows([{}]).mark_rule(color="#56616c").encode(x=alt.datum(0))
-    return alt.LayerChart(
-        layer=[
-            zero,
-            base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q"),
-            base.mark_point(size=70, filled=True, opacity=1).encode(shape=shape),
-        ]
-    ).properties(height=22 * len(rows), title="Predicted and measured effect")
-
-
-def _ends(span: Span) -> dict[str, float | str]:
-    low = span.low if math.isfinite(span.low) else span.value
-    high = span.high if math.isfinite(span.high) else span.value
-    return {"value": span.value, "low": low, "high": high, "text": interval_text(span)}
 
 
 # --- votes ---

@@ -3,6 +3,8 @@
 import html
 import math
 import re
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,8 +17,9 @@ from hustings.training.policy_value.effect_text import effect_text, number_text
 
 __all__ = [
     "NOT_SHOWN", "POLICIES", "Row", "Span", "Stated", "as_span", "day_text",
-    "interval_text", "is_small", "large_cells", "message_name", "number_text", "p_text",
-    "people_text", "policies_shown", "share_text", "slugs_of", "titles_of", "usd_text",
+    "interval_text", "is_small", "large_cells", "message_labels", "message_name",
+    "number_text", "p_text", "people_text", "policies_shown", "share_text", "slugs_of",
+    "titles_of", "usd_text",
 ]  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -146,6 +149,42 @@ def titles_of(messages: pd.DataFrame) -> dict[str, str]:
         return {}
     titled = messages[messages["title"].fillna("").str.strip() != ""]
     return dict(zip(titled["message_id"], titled["title"], strict=True))
+
+
+LABEL_WIDTH, LABEL_LINES = 28, 2
+"""Characters of a line of a chart's label, and lines: a phone leaves no more room."""
+
+
+def message_labels(
+    message_ids: Iterable[str], titles: Mapping[str, str]
+) -> dict[str, str]:
+    r"""What a chart calls each message: its title, broken into lines, else its id.
+
+    Labels that would be the same have the id added, for a chart tells its rows by them.
+
+    >>> message_labels(["m1", "m2"], {"m1": "Repair the roads before winter comes"})
+    {'m1': 'Repair the roads before\nwinter comes', 'm2': 'm2'}
+
+    Args:
+        message_ids: Messages of one chart.
+        titles: By message, of those that have one.
+    """
+    labels = {name: _in_lines(titles.get(name, name)) for name in message_ids}
+    n_with = Counter(labels.values())
+    return {
+        name: label if n_with[label] == 1 or label == name else f"{label}\n{name}"
+        for name, label in labels.items()
+    }
+
+
+def _in_lines(title: str) -> str:
+    """A title in the lines of a label, cut with an ellipsis where it is too long."""
+    if len(title.split()) < 2:
+        return title
+    lines = textwrap.wrap(
+        title, LABEL_WIDTH, max_lines=LABEL_LINES, placeholder="\N{HORIZONTAL ELLIPSIS}"
+    )
+    return "\n".join(lines)
 
 
 def message_name(message_id: str, titles: Mapping[str, str]) -> str:

@@ -67,7 +67,7 @@ def adopt(run: Run, *, version: str = "") -> Version:
     open_store(run.mlflow_uri or None, run.store)
     if champion_version(run.campaign.campaign.name) is None:
         _require_verdict(run)
-    chosen = _registered(run.campaign.campaign.name, version)
+    chosen = registered(run.campaign.campaign.name, version)
     model = load_version(chosen)
     require_readable(run, model.reader)
     if not run.has("turnout.json"):
@@ -85,7 +85,16 @@ def _require_verdict(run: Run) -> None:
             raise CampaignError(headline["sentence"])
 
 
-def _registered(campaign: str, version: str) -> Version:
+def registered(campaign: str, version: str) -> Version:
+    """A registered version of a campaign's model.
+
+    Args:
+        campaign: Its name.
+        version: Number of the version; empty for the champion.
+
+    Raises:
+        FileNotFoundError: If nothing is registered, or not that version.
+    """
     if not version:
         champion = champion_version(campaign)
         if champion is None:

@@ -7,12 +7,12 @@ compared as if nobody could have got it, which is a randomised test too.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from hustings.features.tables import CONTROL
+from hustings.features.tables import CONTROL, SMALLEST_CELL
 from hustings.features.training_set import Arm, TrainingSet
 from hustings.training.learners.boosting import N_FOLDS
 from hustings.training.policy_value.held_out_halves import HALVES
@@ -75,7 +75,7 @@ def learnable(
             counts = answered["message_id"].value_counts()
             messages = dict.fromkeys(arm.message_id for arm in small)
             few_answers[experiment] = {m: int(counts.get(m, 0)) for m in messages}
-            notes += [_note(experiment, arm, answered) for arm in small]
+            notes += _notes(experiment, small, answered)
     return Learnable(
         _without(training_set, left_out), lacking, few_answers, tuple(notes)
     )
@@ -175,17 +175,36 @@ def _small_arms(answered: pd.DataFrame, design: pd.DataFrame) -> list[Arm]:
     return list(dict.fromkeys(small))
 
 
-def _note(experiment: str, arm: Arm, answered: pd.DataFrame) -> str:
+def _notes(experiment: str, small: Sequence[Arm], answered: pd.DataFrame) -> list[str]:
+    """A sentence for each arm that too few answered; one for all of many."""
+    needs = f"{MIN_PEOPLE} people (in {MIN_DRAWN} drawn units) that a comparison needs"
+    if len(small) <= MOST_ALONE:
+        return [
+            f"experiment {experiment}: {arm.message_id} by {arm.channel} was answered "
+            f"by {_people(arm, answered)}, not by the {needs}: its effect is measured, "
+            "and it is not planned"
+            for arm in small
+        ]
+    arms = ", ".join(f"{arm.message_id} by {arm.channel}" for arm in small)
+    return [
+        f"experiment {experiment}: {len(small)} of its arms were not answered by the "
+        f"{needs}; their effects are measured, and they are not planned: {arms}"
+    ]
+
+
+MOST_ALONE = 5
+"""Arms of an experiment that get a sentence each."""
+
+
+def _people(arm: Arm, answered: pd.DataFrame) -> str:
+    """How many answered, as far as a page may say it."""
     of_arm = (answered["message_id"] == arm.message_id) & (
         answered["channel"] == arm.channel
     )
     n = int(of_arm.sum())
-    people = "nobody" if n == 0 else "1 person" if n == 1 else f"{n:,} people"
-    return (
-        f"experiment {experiment}: {arm.message_id} by {arm.channel} was answered by "
-        f"{people}, fewer than the {MIN_PEOPLE} (in {MIN_DRAWN} drawn units) that a "
-        "comparison needs: its effect is measured, and it is not planned"
-    )
+    if n and n < SMALLEST_CELL:
+        return f"fewer than {SMALLEST_CELL} people"
+    return f"{n:,} people" if n else "nobody"
 
 
 def _without(

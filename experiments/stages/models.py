@@ -31,6 +31,7 @@ from hustings.experiments.stages.guardrails import (
 )
 from hustings.experiments.stages.learnable import Learnable, learnable
 from hustings.experiments.stages.meanwhile import Helper, meanwhile
+from hustings.experiments.stages.model_card import model_card
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
@@ -993,7 +994,8 @@ def stage_promote(run: Run) -> None:
             "trained_at": str(model.facts["trained_at"]),
             "hustings_run": run.run_id,
         }
-        version = log_and_register(model, folder, run.read("example"), tags)
+        card = model_card(run, model.facts, champions)
+        version = log_and_register(model, folder, run.read("example"), tags, card)
         log_tags({"registered": f"{version.name}/{version.version}"})
     run.write_json("promoted", vars(version) | {"kept": False})
     to_publish(run, champion={"by": operator(), "at": tags["trained_at"]})

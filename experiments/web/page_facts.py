@@ -23,7 +23,8 @@ from hustings.experiments.plans import (
 from hustings.experiments.plans.diff import BY, MOST_ROWS
 from hustings.experiments.plans.money import total_usd
 from hustings.experiments.plans.record import plan_of_name
-from hustings.experiments.results import LiftSummary
+from hustings.experiments.present_pages import lift_measured, message_titles
+from hustings.experiments.report.lift_page import BADGES
 from hustings.experiments.stages.context import Run, latest
 from hustings.features.reaction import VALENCES
 from hustings.features.stored import Stored
@@ -254,19 +255,6 @@ def _steps(record: PlanRecord) -> Iterable[PlanStep]:
     for step in record.steps:
         by, why = (str(step.body.get(name, "")) for name in ("by", "why"))
         yield PlanStep(step.seq, step.at, step.to, by, why, step.key)
-
-
-def message_titles(run: Run) -> dict[str, str]:
-    """Titles of the latest run's messages, of those that have one."""
-    name = latest(run.home)
-    path = run.home / (name or "") / "tables" / "messages.parquet"
-    if name is None or not path.exists():
-        return {}
-    messages = pd.read_parquet(path)
-    if "title" not in messages:
-        return {}
-    titled = messages.dropna(subset="title")
-    return dict(zip(titled["message_id"], titled["title"].astype(str), strict=True))
 
 
 # --- the monitor ----------------------------------------------------------------------
@@ -539,26 +527,27 @@ class PagesOnFile(Stored):
         run: The latest run; None before any.
         has_report: Whether it has a report.
         weeks: Last days of the weeks that have a page, the newest first, ISO dates.
-        lift: What was measured last; None where nothing was.
+        lift: Verdict of what was measured last; None where nothing was.
+        lift_as_of: When it was looked at, ISO date; None where nothing was.
     """
 
     run: str | None
     has_report: bool
     weeks: tuple[str, ...]
-    lift: LiftSummary | None
+    lift: str | None
+    lift_as_of: str | None
 
 
 def pages_on_file(run: Run) -> PagesOnFile:
     """Which pages there are in a campaign's folder."""
-    name, path = latest(run.home), run.home / "lift.json"
+    name, lift = latest(run.home), lift_measured(run.home)
     week_names = (_WEEK.fullmatch(file.name) for file in run.home.glob("week-*.html"))
     return PagesOnFile(
         run=name,
         has_report=name is not None and (run.home / name / REPORT).exists(),
         weeks=tuple(sorted((week[1] for week in week_names if week), reverse=True)),
-        lift=LiftSummary.from_json(json.loads(path.read_text()))
-        if path.exists()
-        else None,
+        lift=None if lift is None else BADGES[lift.verdict][1],
+        lift_as_of=None if lift is None else lift.as_of,
     )
 
 

@@ -29,7 +29,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 LINKS = (
-    ("/today", "Today"), ("/plans", "Plans"), ("/reports", "Reports"),
+    ("/today", "Today"), ("/plans", "Plans"), ("/week", "Week"), ("/lift", "Lift"),
+    ("/power", "Power"), ("/reports", "Reports"),
     ("/messages", "Monitor"), ("/requests", "Requests"),
 )  # fmt: skip
 

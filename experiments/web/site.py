@@ -12,7 +12,8 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -28,15 +29,25 @@ from starlette.routing import Mount, Route
 from hustings.experiments import plans as plan_steps
 from hustings.experiments.plans import PlanStepError, listed_plans, offered
 from hustings.experiments.plans.record import plan_of_name
+from hustings.experiments.present_pages import (
+    NOT_MEASURED,
+    lift_facts,
+    lift_measured,
+    message_titles,
+    power_facts,
+    week_of,
+)
 from hustings.experiments.privacy.forget import erasure_text, forget
 from hustings.experiments.privacy.personal_data import CampaignStores
 from hustings.experiments.privacy.show import held, held_text
-from hustings.experiments.stages.context import Run
+from hustings.experiments.report.lift_page import lift_body
+from hustings.experiments.report.power_page import power_body
+from hustings.experiments.report.week import week_body
+from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.status import CampaignAddress, status_of
 from hustings.experiments.web.page_facts import (
     DiffFacts,
     diff_facts,
-    message_titles,
     monitor_page,
     page_file,
     pages_on_file,
@@ -50,6 +61,7 @@ from hustings.experiments.web.pages import (
 )
 from hustings.experiments.web.scoring import Scoring
 from hustings.experiments.web.sessions import LONGEST, Sessions, SignedIn
+from hustings.experiments.week_facts import last_planned_on
 from hustings.features.lock import LockedError
 from hustings.serving.gate import BODY_WITHIN_S, WORDS_LIMITS
 from hustings.serving.keys import OPERATOR
@@ -65,6 +77,9 @@ SIGN_IN, TODAY, REQUESTS = "/login", "/today", "/requests"
 NEEDS: Mapping[str, tuple[str, ...]] = {
     TODAY: STAFF,
     "/plans": STAFF,
+    "/week": STAFF,
+    "/lift": STAFF,
+    "/power": STAFF,
     "/reports": STAFF,
     "/messages": STAFF,
     REQUESTS: PRIVACY,
@@ -177,6 +192,9 @@ class StaffSite:
                 page("/plans/{plan_id}/approve", "POST", ("approve",), self._approve),
                 page("/plans/{plan_id}/reject", "POST", ("approve",), self._reject),
                 page("/plans/{plan_id}/lock", "POST", ("approve",), self._lock),
+                page("/week", "GET", STAFF, self._week),
+                page("/lift", "GET", STAFF, self._lift),
+                page("/power", "GET", STAFF, self._power),
                 page("/reports", "GET", STAFF, self._reports),
                 page("/reports/{name}", "GET", STAFF, self._report),
                 page("/messages", "GET", STAFF, self._messages),
@@ -395,13 +413,32 @@ class StaffSite:
             plan_steps.lock(visit.run.home, plan_id, at=visit.run.at, by=by)
         return go_to(f"/plans/{plan_id}")
 
+    def _week(self, visit: Visit) -> Response:
+        day = visit.fields.get("last", "").strip()
+        last_on = _day(day) if day else last_planned_on(visit.run.home)
+        lift = lift_measured(visit.run.home)
+        facts = week_of(visit.run, last_on, NOT_MEASURED if lift is None else lift)
+        page = {
+            "last_on": f"{last_on:%Y-%m-%d}", "body": week_body(facts),
+            "lift_as_of": "" if lift is None else lift.as_of,
+        }  # fmt: skip
+        return self._page(visit, "week.html", page, "/week")
+
+    def _lift(self, visit: Visit) -> Response:
+        lift = lift_measured(visit.run.home)
+        body = None if lift is None else lift_body(lift_facts(visit.run, lift))
+        return self._page(visit, "lift.html", {"body": body}, "/lift")
+
+    def _power(self, visit: Visit) -> Response:
+        name = latest(visit.run.home)
+        if name is None:
+            raise FileNotFoundError("expected a run; `hustings run` makes one")
+        run = replace(visit.run, run_id=name, folder=visit.run.home / name)
+        body = power_body(power_facts(run))
+        return self._page(visit, "power.html", {"body": body}, "/power")
+
     def _reports(self, visit: Visit) -> Response:
-        outcome = visit.run.campaign.outcome
-        facts = {
-            "files": pages_on_file(visit.run),
-            "unit_per_point": outcome.unit_per_point,
-        }
-        return self._page(visit, "reports.html", facts, "/reports")
+        return self._page(visit, "reports.html", pages_on_file(visit.run), "/reports")
 
     def _report(self, visit: Visit) -> Response:
         return written_page(page_file(visit.run, visit.path["name"]))
@@ -474,6 +511,20 @@ class StaffSite:
             report = forget(stores, voter, at=visit.run.at, batch=batch)
         facts = {"text": erasure_text(report), "is_left": bool(report.left)}
         return self._page(visit, "forgotten.html", facts, REQUESTS)
+
+
+def _day(text: str) -> pd.Timestamp:
+    """A day as an address names it.
+
+    Raises:
+        RefusedError: If it is not written as 2026-09-08.
+    """
+    try:
+        return pd.Timestamp(date.fromisoformat(text))
+    except ValueError:
+        raise RefusedError(
+            422, f"expected a day as 2026-09-08, got {text[:20]!r}"
+        ) from None
 
 
 def _digest(changes: DiffFacts) -> str:

@@ -1,9 +1,12 @@
 """Measured lift of a planted campaign, and the alarms that keep it honest."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass, replace
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -827,10 +830,36 @@ def test_a_campaign_without_plans_is_told_what_makes_one(
     assert "hustings day" in done.output
 
 
+def _require_page_of_power(page: str, told: Any) -> None:
+    """The page's table is what the command says, one row marked, with one picture."""
+    body = page.split("<main>")[1]
+    rows = [
+        [unescape(re.sub(r"<[^>]+>", " ", cell)).split()
+         for cell in re.findall(r"<t[hd].*?</t[hd]>", line)]
+        for line in re.findall(r"<tr><th scope=\"row\">.*?</tr>", body)
+    ][: len(told["holdouts"])]  # fmt: skip
+    advice = told["recommended_holdout"]["share"]
+    for cells, row in zip(rows, told["holdouts"], strict=True):
+        share = row["holdout_share"]
+        assert cells[0][:2] == [f"{100 * share:g}", "%"]
+        assert ("recommended" in cells[0]) == (share == advice)
+        assert [cells[1][0], cells[2][0]] == [
+            f"{row['once']:.2f}",
+            f"{row['daily']:.2f}",
+        ]
+        assert cells[5] == [f"{row['n_compared']:,}"]
+    assert H in [row["holdout_share"] for row in told["holdouts"]]
+    # drawn for a desk and for a phone
+    assert body.count(f">recommended {100 * advice:g} %</text>") == 2
+    assert f"Hold out {100 * advice:g} % of the audience" in body
+
+
 def test_power_reads_noise_and_lifts_from_the_campaigns_own_test(home: Path) -> None:
-    code, said = _said(home, "power", "--json")
+    page = home / "power.html"
+    code, said = _said(home, "power", "--json", "--out", str(page))
     assert code == OK
     told = json.loads(said)
+    _require_page_of_power(page.read_text(), told)
     # jobs 4, trade 2 over all, as far as 2,000 explorers can tell
     assert told["facts"]["message_lifts"] == pytest.approx([4, 2], abs=2.5)
     assert told["facts"]["n_contacts"] == 9_000

@@ -2,7 +2,8 @@
 
 import json
 import re
-from html import unescape
+import subprocess
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from hustings.experiments.cli import app
 from hustings.experiments.declaration import EXPERIMENTS
 from hustings.experiments.report.words import (
     POLICIES,
     as_span,
     interval_text,
+    message_labels,
     people_text,
     usd_text,
 )
 from hustings.features.tables import SMALLEST_CELL, in_twenties
 from hustings.training.policy_value.held_out_halves import BASELINES
 from hustings.training.registry.register import open_store
+from tests.browser import CHROMIUM
 
 Row = dict[str, str]
 
@@ -239,6 +244,30 @@ def test_metrics_are_the_outcome_units_of_the_points_on_the_page(story: Any) -> 
     assert f"is drawn: {shown}" in text_of(page)
 
 
+def test_the_model_card_says_what_the_run_judged_and_names_no_voter(
+    story: Any,
+) -> None:
+    where = ["--campaign", str(story.folder), "--store", str(story.run.store)]
+    done = CliRunner().invoke(app, ["runs", "card", *where])
+    assert done.exit_code == 0, done.output
+    card, run = done.output, story.run
+    evaluation = run.read_json("evaluation")
+    assert evaluation["headline"]["sentence"] in card
+    for title in ("Verdict", "Data", "Limits", "Guardrails"):
+        assert f"\n## {title}\n" in card
+    assert "**Meant for.**" in card
+    for name, source in run.read_json("ingest").items():
+        line = f"| {name} | {people_text(source['accepted'])} | {source['source']} |"
+        assert line in card
+    ((experiment, result),) = evaluation["experiments"].items()
+    assert f"- {experiment}: {POLICIES[result['champion']]}, judged on" in card
+    assert not set(run.table("voters")["voter_id"]) & set(re.findall(r"\w+", card))
+    # an earlier version has none; a number that is none is refused
+    done = CliRunner().invoke(app, ["runs", "card", *where, "--version", "9"])
+    assert done.exit_code == 3
+    assert "expected a registered version, 1, got '9'" in " ".join(done.output.split())
+
+
 def test_titles_go_from_the_table_to_the_page(story: Any) -> None:
     messages = story.run.table("messages")
     page = (story.run.folder / "report.html").read_text()
@@ -249,6 +278,27 @@ def test_titles_go_from_the_table_to_the_page(story: Any) -> None:
     for message, title in zip(messages["message_id"], messages["title"], strict=True):
         if message in sent:
             assert f"{title} {message}" in rows
+    # in charts a title of several words stands in lines, without the id
+    for title in messages["title"]:
+        (label,) = message_labels(["m"], {"m": title}).values()
+        spans = "".join(f"<tspan[^>]*>{re.escape(escape(line))}</tspan>"
+                        for line in label.split("\n"))  # fmt: skip
+        assert re.search(
+            rf"<text[^>]*>{spans}</text>|>{re.escape(escape(label))}</text>", page
+        )
+    assert not any(f">{message}</text>" in page for message in messages["message_id"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_page_prints_on_at_most_six_sheets(story: Any, tmp_path: Path) -> None:
+    printed, page = tmp_path / "report.pdf", story.run.folder / "report.html"
+    subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={printed}",
+         page.as_uri()],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert 1 < len(re.findall(rb"/Type /Page\b", printed.read_bytes())) <= 6
 
 
 @pytest.mark.parametrize("tag", ["<script", "<img", "<link", 'http-equiv="refresh"'])

@@ -515,6 +515,57 @@ def test_hundreds_of_messages_are_all_in_the_table_and_few_in_the_chart() -> Non
     assert len(columns) == 12
 
 
+def planned_of_many(n_messages: int) -> dict[str, Any]:
+    """A plan that sends every message, with the reasons of each."""
+    return {
+        "planned": [
+            {"message_id": f"message_{i:03d}", "channel": channel, "role": "plan",
+             "n": 700 - i, "cost_usd": 0.55 * (700 - i), "lift_mean": 0.03}
+            for i in range(n_messages) for channel in ("mail", "sms")
+        ],
+        "reasons": [
+            {"message_id": f"message_{i:03d}", "channel": "mail", "n_voters": 700 - i,
+             "why": [f"message_{i:03d} by mail is worth 3.00 points: this is sent.",
+                     "another is worth 2.00 points."]}
+            for i in range(n_messages)
+        ],
+    }  # fmt: skip
+
+
+def open_part(page: str) -> str:
+    """What a reader sees who opens nothing: all that is folded taken away."""
+    while (less := re.sub(r"<details(?:(?!<details).)*?</details>", "", page,
+                          flags=re.DOTALL)) != page:  # fmt: skip
+        page = less
+    return page
+
+
+def test_of_490_messages_top_and_bottom_stand_open_and_the_rest_is_there(
+    tmp_path: Path,
+) -> None:
+    messages = messages_frame(490)
+    messages["title"] = [f"What we ask of you, part {i}" for i in range(490)]
+    evaluation = evaluation_of(n_messages=490)
+    evaluation["notes"] = [f"few answered message_{i:03d}" for i in range(300)]
+    page = written(
+        tmp_path, evaluation, messages=messages, record=run(**planned_of_many(490))
+    )
+    ids = set(messages["message_id"])
+    folded_in = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+    assert ids <= set(re.findall(r"message_\d{3}", folded_in))
+    seen = re.sub(r"<svg.*?</svg>", "", open_part(page), flags=re.DOTALL)
+    n_open = {m: len(re.findall(m, seen)) for m in ids if m in seen}
+    assert {"message_000", "message_489"} <= set(n_open)
+    # the first ten and the last five of the plan, with the reasons of eight
+    assert len(n_open) <= 20
+    assert seen.count("<dt>") <= 8 + 4
+    assert "482 more, of fewer voters each" in page
+    assert seen.count("few answered") == 8
+    # the chart of 20 messages calls them by their titles
+    assert ">What we ask of you, part 489</text>" in page
+    assert len(page) < 2_500_000
+
+
 def test_every_figure_becomes_a_picture_without_a_browser() -> None:
     charts = figures(evaluation_of(n_experiments=2), run().plan, messages_frame())
     assert set(charts) == {"overview", "schedule"} | {

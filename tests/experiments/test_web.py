@@ -238,8 +238,8 @@ def test_every_page_is_readable_at_both_widths_in_light_and_dark(
     page.goto(f"{site.url}/login")
     require_readable(page)
     enter(page, site, KEY)  # the operator may look at everything
-    for path in ("today", "plans", f"plans/{site.first}", "reports", "messages",
-                 "requests", "plans/none"):  # fmt: skip
+    for path in ("today", "plans", f"plans/{site.first}", "week", "lift", "power",
+                 "reports", "messages", "requests", "plans/none"):  # fmt: skip
         page.goto(f"{site.url}/{path}")
         for width, dark in product((1280, 390), (False, True)):
             look_at(page, width, dark=dark)
@@ -633,17 +633,33 @@ def test_a_bundle_that_could_not_be_read_is_tried_again_and_said(
     assert len(opened) == 2
 
 
-def test_lift_and_week_are_the_commands_own(site: Site, story: Story) -> None:
-    site.said("lift", "--store", str(story.run.store))
-    path = Path(site.said("week").strip().splitlines()[-1])
+def test_week_lift_and_power_are_those_of_the_commands_files(
+    site: Site, story: Story, page: Page, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.html" for name in ("lift", "power")}
+    store = ("--store", str(story.run.store))
+    for name, path in files.items():
+        site.said(name, *store, "--out", str(path))
+    files["week"] = Path(site.said("week").strip().splitlines()[-1])
     with site.signed_in("Ada") as client:
-        page = client.get("/reports").text
-        week = client.get(f"/reports/{path.stem}")
-    assert week.content == path.read_bytes()
+        shown = {name: client.get(f"/{name}").text for name in files}
+        week = client.get(f"/reports/{files['week'].stem}")
+        assert "expected a day" in client.get("/week?last=06.12.2026").text
+        earlier = client.get("/week?last=2020-01-07").text
+    assert week.content == files["week"].read_bytes()
+    for name, path in files.items():
+        body = path.read_text().split("<main>")[1].split("</main>")[0]
+        assert body in shown[name], name
+    assert "1 Jan 2020 to 7 Jan 2020" in earlier
     lift = json.loads((site.home / "lift.json").read_text())
-    for sentence in lift["sentences"]:
-        assert sentence in html.unescape(page)
+    assert all(one in html.unescape(shown["lift"]) for one in lift["sentences"])
     assert pages_on_file(story.run).lift is None  # what the story holds is untouched
+    enter(page, site, KEY)
+    page.click("nav >> text=Lift")
+    look_at(page, 390)
+    require_readable(page)
+    look_at(page, 1280)
+    page.click("form.who button")
 
 
 def test_without_a_key_nothing_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,13 @@ from typer.testing import CliRunner
 from hustings.experiments.cli import app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.report import WeekFacts, figure_png, write_week
-from hustings.experiments.report.week import (
+from hustings.experiments.report.lift_page import (
     ALL,
+    LiftFacts,
     LiftOfMessage,
+    lift_body,
+)
+from hustings.experiments.report.week import (
     MessageOfWeek,
     week_figures,
     week_in_a_sentence,
@@ -29,6 +33,7 @@ from tests.experiments.drafts import whole
 
 LAST = pd.Timestamp("2026-09-14")
 HIDDEN_VOTER = "VOTER-7731-X"
+TITLE = "Work for everybody who lives in this county"
 MESSAGES = ["jobs", "health", "schools", "taxes"]
 PER_DAY = {"jobs": (30, 60), "health": (50, 50), "schools": (40, 0), "taxes": (0, 25)}
 """Contacts a day in the first week and in the second."""
@@ -136,6 +141,7 @@ def facts(home: Path, **given: Any) -> WeekFacts:
     told: dict[str, Any] = {
         "last_on": LAST, "spend": spend(), "states": {"cancelled": "cancelled"},
         "paused": {"schools": "too much anger"}, "lift": lift_of_week(),
+        "titles": {"jobs": TITLE},
     }  # fmt: skip
     found = week_facts(home, campaign, **(told | given))
     return replace(found, budget_usd=2_000.0)
@@ -218,6 +224,41 @@ def test_measured_stands_beside_predicted_and_few_people_are_hidden(page: str) -
     assert "+0.9 (−0.3 to 2.1) 500" in text
     assert "tiny" not in page
     assert "9.87" not in page
+
+
+def test_a_message_goes_by_its_title_in_table_and_chart(page: str) -> None:
+    assert f"{TITLE} jobs less came +2.6" in text_of(page)
+    # in lines, drawn for a desk and for a phone, and by its id nowhere
+    drawn = re.findall(r"<text[^>]*>(?:<tspan.*?</tspan>)+</text>", page)
+    labels = [" ".join(re.findall(r"<tspan[^>]*>(.*?)</tspan>", one)) for one in drawn]
+    assert labels == [TITLE, TITLE]
+    assert ">jobs</text>" not in page
+
+
+@pytest.mark.parametrize(
+    ("trusted", "low", "badge"),
+    [
+        (True, 0.4, "More than chance"),
+        (True, -0.4, "May still be chance"),
+        (False, 0.4, "Not to be read as lift"),
+    ],
+)
+def test_the_lift_s_page_says_the_verdict_and_every_lift(
+    trusted: bool, low: float, badge: str
+) -> None:
+    lift = lift_of_week()
+    first = replace(lift.rows[0], always_low=low)
+    lift = replace(lift, trusted=trusted, rows=(first, *lift.rows[1:]))
+    outcome = load_campaign("sample").outcome
+    body = lift_body(LiftFacts("Spring", outcome, {"jobs": TITLE}, lift))
+    text = text_of(body)
+    assert badge in text
+    interval = f"+1.8 points ({low:.1f} to 3.2)".replace("-", "\N{MINUS SIGN}")
+    assert f"The plans brought {interval} per voter chosen" in text
+    assert all(sentence in text for sentence in lift.sentences)
+    assert f"{TITLE} jobs , F delivered 90 90 +5.0 (4.0 to 6.0) no" in text
+    assert "Lifts of fewer than 20 people are not shown: 1." in text
+    assert "9.87" not in body
 
 
 def test_votes_are_the_points_of_a_hundred_voters(home: Path, page: str) -> None:

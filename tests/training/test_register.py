@@ -1,5 +1,8 @@
 """A registered version predicts as offline, names nobody and runs nothing."""
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -11,7 +14,11 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -26,6 +33,7 @@ from hustings.features.tables import FROM_THE_FILE, TableError
 from hustings.serving.voter_rows import VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import (
+    ModelCard,
     Version,
     as_numbers,
     as_signed,
@@ -35,6 +43,7 @@ from hustings.training.registry.register import (
     log_data,
     log_metrics,
     log_params,
+    model_card_of,
     open_store,
     promote,
     registered_name,
@@ -46,6 +55,7 @@ from hustings.training.registry.register import (
 from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
+CARD = ModelCard("**Spring**: personalising pays.", "# Spring\n\nAll of it.\n")
 TAGS = {"verdict": "personalise", "data_hash": "d" * 64, "judged_by": "r1"}
 
 
@@ -72,7 +82,7 @@ def register(modelled, folder: Path, artifacts: Path | None) -> Version:
     with tracked_run("sample", "run1", artifacts, {}, resume=run_id) as again:
         assert again == run_id
         return log_and_register(
-            modelled.model, folder / "model", example_of(modelled), TAGS
+            modelled.model, folder / "model", example_of(modelled), TAGS, CARD
         )
 
 
@@ -258,7 +268,7 @@ def test_rows_that_a_filter_of_the_file_would_leave_out_are_scored(
     model.save(tmp_path / "model")
     with tracked_run("sample", "run1", store.folder / "mlflow" / "artifacts", {}):
         version = log_and_register(
-            model, tmp_path / "model", example_of(modelled), TAGS
+            model, tmp_path / "model", example_of(modelled), TAGS, CARD
         )
     raw = modelled.raw.head(40)
     assert {"F", "M"} <= set(raw["sex"])
@@ -437,6 +447,69 @@ def test_rolling_back_goes_to_the_champions_before_one_by_one(
         mlflow.set_registry_uri(before[1])
 
 
+def webhook_block() -> str:
+    """The block of the operations page that sets the webhook up."""
+    page = (ROOT / ".github" / "docs" / "8-operations.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?create_webhook.*?)^```", page, re.M | re.S)
+    return str(block)
+
+
+def require_announced(version: Version, url: str) -> None:
+    """As the operations page says: a champion's move is posted, signed, by MLflow."""
+    taken: Queue[tuple[Any, bytes]] = Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.put(
+                (self.headers, self.rfile.read(int(self.headers["Content-Length"])))
+            )
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    block = webhook_block()
+    with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        Thread(target=receiver.serve_forever, daemon=True).start()
+        hook = f"http://127.0.0.1:{receiver.server_port}/champion"
+        for documented, here in (
+            ("https://mlflow.example.org", url),
+            ("https://hooks.example.org/champion", hook),
+            ('os.environ["CHAMPION_HOOK_SECRET"]', '"a secret"'),
+        ):
+            assert documented in block
+            block = block.replace(documented, here)
+        names: dict[str, Any] = {}
+        exec(block, names)
+        promote(version)
+        headers, body = taken.get(timeout=30)
+        names["client"].delete_webhook(names["hook"].webhook_id)
+        receiver.shutdown()
+    told = json.loads(body)
+    assert (told["entity"], told["action"]) == ("model_version_alias", "created")
+    assert told["data"] == {
+        "name": version.name, "alias": "champion", "version": version.version
+    }  # fmt: skip
+    signed = f"{headers['X-MLflow-Delivery-Id']}.{headers['X-MLflow-Timestamp']}."
+    digest = hmac.new(b"a secret", signed.encode() + body, hashlib.sha256).digest()
+    assert headers["X-MLflow-Signature"] == f"v1,{base64.b64encode(digest).decode()}"
+
+
+def test_a_version_has_a_description_that_leads_to_its_card_and_report(
+    store: Store,
+) -> None:
+    client, version = mlflow.MlflowClient(), store.version
+    said = client.get_model_version(version.name, version.version).description
+    experiment = client.get_run(version.run_id).info.experiment_id
+    files = f"#/experiments/{experiment}/runs/{version.run_id}/artifacts"
+    assert said.startswith(CARD.summary)
+    assert f"[Report]({files}/report.html)" in said
+    assert f"[model card]({files}/model_card.md)" in said
+    assert model_card_of(version) == CARD.text
+    assert "champion" in client.get_registered_model(version.name).description
+
+
 def test_a_real_server_registers_and_serves_the_same_model(
     modelled, tmp_path: Path, mlflow_server: str
 ) -> None:
@@ -452,6 +525,7 @@ def test_a_real_server_registers_and_serves_the_same_model(
         assert_as_offline(model.predict(raw), modelled, raw)
         again = CampaignModel.load(download(version, tmp_path / "download"))
         assert again.facts == modelled.model.facts
+        require_announced(version, url)
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])

@@ -92,6 +92,25 @@ class Version:
         return f"models:/{self.name}/{self.version}"
 
 
+MODEL_CARD = "model_card.md"
+"""Artifact of the run that registered a version."""
+MOST_DESCRIBED = 5_000
+"""A registry's description holds so many characters."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a person reads of a registered version, in Markdown.
+
+    Attributes:
+        summary: Verdict and intended use: the description in the registry.
+        text: All of it: the artifact `model_card.md` of the version's run.
+    """
+
+    summary: str
+    text: str
+
+
 def registered_name(campaign: str) -> str:
     """Name of a campaign's model in the registry."""
     return f"hustings-{campaign}"
@@ -412,6 +431,7 @@ def log_and_register(
     folder: Path,
     example: pd.DataFrame,
     tags: Mapping[str, str],
+    card: ModelCard,
 ) -> Version:
     """Log a saved model in the active run and register it as a new version.
 
@@ -420,6 +440,7 @@ def log_and_register(
         folder: Where it was saved.
         example: From `synthetic_example`.
         tags: Of the version.
+        card: What a person reads of it.
     """
     name = registered_name(model.campaign)
     signature = signature_of(example, model)
@@ -440,7 +461,42 @@ def log_and_register(
     number = str(logged.registered_model_version)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
+    _describe(name, number, card)
     return _version(name, number)
+
+
+def _describe(name: str, number: str, card: ModelCard) -> None:
+    """Give a version its card, and the links of MLflow's own pages to its files."""
+    mlflow.log_text(card.text, MODEL_CARD)
+    run = mlflow.active_run()
+    assert run is not None
+    files = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
+    links = f"[Report]({files}/report.html) · [model card]({files}/{MODEL_CARD})"
+    most = MOST_DESCRIBED - len(links) - 2
+    client = MlflowClient()
+    client.update_model_version(name, number, f"{card.summary[:most]}\n\n{links}")
+    client.update_registered_model(
+        name,
+        "Lift of a campaign's messages by voter. The alias `champion` is the version "
+        "that the campaign scores, plans and serves by.",
+    )
+
+
+def model_card_of(version: Version) -> str:
+    """The model card of a version, in Markdown.
+
+    Raises:
+        FileNotFoundError: If it was registered without one.
+    """
+    try:
+        uri = f"runs:/{version.run_id}/{MODEL_CARD}"
+        return str(mlflow.artifacts.load_text(uri))
+    except (MlflowException, OSError):
+        require_server(mlflow.get_tracking_uri())
+        raise FileNotFoundError(
+            f"{version.name}/{version.version}: expected {MODEL_CARD} in its MLflow "
+            "run, found none; versions registered from now on have one"
+        ) from None
 
 
 def promote(version: Version, *, by: str = "", at: str = "") -> None:
