@@ -1,9 +1,9 @@
-"""The store frozen, locked, full, slow and gone while requests come in at a steady rate.
+"""The store frozen, locked, full, slow and gone, while requests come in steadily.
 
 `make attack` lets each fault last `HUSTINGS_FAULT_S` seconds (60): scores are answered
 throughout, a recommendation is made or refused with its reason, health answers, nothing
-acknowledged is lost, and all of it is as before once the fault is over. `store.md` keeps
-the figures.
+acknowledged is lost, and all is as before once the fault is over. `store.md` keeps the
+figures.
 """
 
 import asyncio
@@ -35,7 +35,8 @@ from tests.sockets import processes_of
 pytestmark = pytest.mark.slow
 
 FAULT_S = float(os.environ.get("HUSTINGS_FAULT_S", "5"))
-PER_SECOND = 50.0
+PER_SECOND = float(os.environ.get("HUSTINGS_FAULT_LOAD", "50"))
+CALM_S = 5.0
 SCORE_WITHIN_S = 1.0
 RECOVERS_WITHIN_S = 15.0
 ROUTES = ("/score", "/recommend", "/reactions", "/healthz", "/score")
@@ -72,12 +73,14 @@ class Load:
     Attributes:
         server: Where it goes.
         rows: Voters that are asked about, one a request.
+        name: Of the load: its events' ids begin with it.
         answers: What came back.
         acknowledged: Ids of events that the server says it has kept.
     """
 
     server: Server
     rows: Sequence[dict[str, Any]]
+    name: str
     answers: list[Answered] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
 
@@ -101,7 +104,7 @@ class Load:
             body["permitted_channels"] = {row["voter_id"]: ["sms", "phone"]}
         if route == "/reactions":
             body = {
-                "event_id": f"{id(self)}-{n}", "post_id": "p", "platform": "facebook",
+                "event_id": f"{self.name}-{n}", "post_id": "p", "platform": "facebook",
                 "kind": "like", "occurred_at": "2026-09-01T10:00:00Z",
             }  # fmt: skip
         # a late sender is not the server's doing
@@ -231,6 +234,18 @@ class Database:
         server.run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
+def database_of(address: str) -> Database:
+    """The server behind an address."""
+    import psycopg
+
+    with psycopg.connect(address, client_encoding="utf8") as session:
+        shown = session.execute("SHOW data_directory").fetchone()
+    assert shown is not None
+    (folder,) = shown
+    pid_file = Path(folder) / "postmaster.pid"
+    return Database(address, int(pid_file.read_text().split()[0]))
+
+
 def workers(server: Server) -> list[int]:
     return sorted(processes_of(server.url))
 
@@ -240,8 +255,9 @@ def workers(server: Server) -> list[int]:
 
 async def attacked(load: Load, fault: Callable[[], Any]) -> tuple[float, float]:
     """Load before, during and after a fault; when the fault began and ended."""
-    running = asyncio.create_task(load.run(FAULT_S + 2 + RECOVERS_WITHIN_S))
-    await asyncio.sleep(2)
+    total_s = CALM_S + FAULT_S + RECOVERS_WITHIN_S
+    running = asyncio.create_task(load.run(total_s))
+    await asyncio.sleep(CALM_S)
     with ExitStack() as stack:
         began = time.perf_counter()
         await asyncio.to_thread(stack.enter_context, fault())
@@ -254,21 +270,24 @@ async def attacked(load: Load, fault: Callable[[], Any]) -> tuple[float, float]:
 
 def holds(load: Load, name: str, began: float, ended: float, say: Any) -> None:
     """Say what came of a fault, and judge it."""
-    during = [a for a in load.answers if began < a.due < ended]
-    lines = []
+    lines, p99_of = [], {}
     for route in sorted(set(ROUTES)):
-        took = [a.took_s for a in load.of(route)]
-        statuses = Counter(a.status for a in during if a.route == route)
-        told = ", ".join(f"{n} x {s}" for s, n in sorted(statuses.items()))
+        during = [a for a in load.of(route) if began < a.due < ended]
+        calm = [a.took_s for a in load.of(route) if a.due < began]
+        took = [a.took_s for a in during]
+        statuses = Counter(a.status for a in during)
+        told = ", ".join(f"{n} × {s}" for s, n in sorted(statuses.items()))
         p50, p99 = np.quantile(took, [0.5, 0.99])
-        lines.append(
-            f"| {name} | `{route}` | {told} | {p50 * 1e3:,.0f} | {p99 * 1e3:,.0f} |"
-            f" {max(took) * 1e3:,.0f} |\n"
-        )
+        p99_of[route] = (np.quantile(calm, 0.99), p99)
+        cells = [np.quantile(calm, 0.99), p50, p99, max(took)]
+        figures = " | ".join(f"{cell * 1e3:,.0f}" for cell in cells)
+        lines.append(f"| {name} | `{route}` | {told} | {figures} |\n")
     say("".join(lines))
     for route in ("/score", "/healthz"):
         assert {a.status for a in load.of(route)} == {200}
-        assert np.quantile([a.took_s for a in load.of(route)], 0.99) < SCORE_WITHIN_S
+        calm_s, fault_s = p99_of[route]
+        # on a machine where it takes longer anyway, the fault adds nothing to speak of
+        assert fault_s < max(SCORE_WITHIN_S, 2 * calm_s)
     for route, words in REFUSED.items():
         for answer in load.of(route):
             assert answer.status in (200, 503), answer
@@ -307,8 +326,9 @@ def test_scores_are_answered_whatever_becomes_of_sqlite(served: Served, tmp_path
             "SQLite, slow (held 0.5 s of 0.6)": lambda: locking(store, 0.5, 0.1),
             "SQLite, disk full": lambda: full(workers(server)),
         }
+        asyncio.run(Load(server, served.rows, "calm").run(CALM_S))
         for name, fault in faults.items():
-            load = Load(server, served.rows)
+            load = Load(server, served.rows, name)
             began, ended = asyncio.run(attacked(load, fault))
             holds(load, name, began, ended, say)
             nothing_is_lost(load, store)
@@ -320,13 +340,7 @@ def test_scores_are_answered_whatever_becomes_of_sqlite(served: Served, tmp_path
 def test_scores_are_answered_whatever_becomes_of_postgresql(
     served: Served, postgres: str, tmp_path, say
 ):
-    import psycopg
-
-    with psycopg.connect(postgres) as session:
-        shown = session.execute("SHOW data_directory").fetchone()
-    assert shown is not None
-    pid = int((Path(shown[0]) / "postmaster.pid").read_text().split()[0])
-    database = Database(postgres, pid)
+    database = database_of(postgres)
     with serving_bundle(served, tmp_path, HUSTINGS_EVENTS=postgres) as server:
         faults: dict[str, Callable[[], Any]] = {
             "PostgreSQL, frozen": lambda: stopped(database.backends()),
@@ -335,8 +349,9 @@ def test_scores_are_answered_whatever_becomes_of_postgresql(
             "PostgreSQL, no room": database.full,
             "PostgreSQL, gone": database.gone,
         }
+        asyncio.run(Load(server, served.rows, "calm").run(CALM_S))
         for name, fault in faults.items():
-            load = Load(server, served.rows)
+            load = Load(server, served.rows, name)
             began, ended = asyncio.run(attacked(load, fault))
             holds(load, name, began, ended, say)
             nothing_is_lost(load, postgres)
