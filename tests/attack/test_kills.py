@@ -196,10 +196,12 @@ def test_a_writer_killed_at_random_loses_and_doubles_nothing(
     )
     hit = 0
     with Forks() as forks:
-        for _ in range(n_of(name)):
+        for nth in range(n_of(name)):
             before = forks.acknowledged
             writer = forks.begin("write", store, before)
-            time.sleep(rng.uniform(0.0, 0.3))
+            if nth % 4:  # else it may die as it opens the store
+                forks.until(before + A_BATCH)
+            time.sleep(rng.uniform(0.0, 0.1))
             assert forks.kill(writer) == -signal.SIGKILL
             hit += forks.acknowledged > before
     holds(store, forks.acknowledged)

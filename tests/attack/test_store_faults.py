@@ -259,11 +259,11 @@ async def attacked(load: Load, fault: Callable[[], Any]) -> tuple[float, float]:
     running = asyncio.create_task(load.run(total_s))
     await asyncio.sleep(CALM_S)
     with ExitStack() as stack:
-        began = time.perf_counter()
         await asyncio.to_thread(stack.enter_context, fault())
+        began = time.perf_counter()
         await asyncio.sleep(FAULT_S)
-        await asyncio.to_thread(stack.close)
         ended = time.perf_counter()
+        await asyncio.to_thread(stack.close)
     await running
     return began, ended
 
