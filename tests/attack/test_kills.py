@@ -295,7 +295,9 @@ def test_consumer_and_broker_killed_at_random_lose_and_double_nothing(
                 for _ in range(-(-n_consumer // n_redis)):
                     n, before = sent(client, n, 50), n_kept(store)
                     consumer = forks.begin("consume", str(store), address)
-                    time.sleep(rng.uniform(0.0, 1.0))
+                    if rng.random() < 0.7:  # else it may die as it begins
+                        until(lambda n=before: n_kept(store) > n)
+                    time.sleep(rng.uniform(0.0, 0.3))
                     forks.kill(consumer)
                     hit += n_kept(store) > before
                 n = sent(client, n, 50)

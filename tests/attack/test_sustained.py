@@ -21,9 +21,10 @@ import pytest
 import sqlalchemy as sa
 
 from hustings.serving.reactions.store import REACTION_EVENTS, Events
+from tests.attack.plain_http import ask
 from tests.bundles import Served
 from tests.checkout import python_path
-from tests.serving.conftest import KEY, Server, serving_bundle
+from tests.serving.conftest import Server, serving_bundle
 from tests.sockets import processes_of
 
 pytestmark = pytest.mark.slow
@@ -158,28 +159,20 @@ def test_a_nights_events_are_kept_at_a_steady_size(
 # --- more than can be answered --------------------------------------------------------
 
 
-async def offered(server: Server, body: bytes, rate: float) -> list[tuple[int, float]]:
+async def offered(server: Server, body: Any, rate: float) -> list[tuple[int, float]]:
     """Status and seconds of requests that come at a rate, however many wait."""
-    port = int(server.url.rpartition(":")[2])
-    head = (
-        f"POST /score HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     answers: list[tuple[int, float]] = []
 
-    async def ask() -> None:
+    async def send() -> None:
         began = time.perf_counter()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head.encode() + body)
-        text = await reader.read()
-        answers.append((int(text.split()[1]), time.perf_counter() - began))
-        writer.close()
+        status, _ = await ask(server, "/score", body)
+        answers.append((status, time.perf_counter() - began))
 
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for n in range(int(rate * SECONDS)):
             await asyncio.sleep(max(0.0, start + n / rate - time.perf_counter()))
-            group.create_task(ask())
+            group.create_task(send())
     return answers
 
 
@@ -187,7 +180,7 @@ def test_beyond_what_it_can_answer_the_endpoint_refuses_soon(
     served: Served, tmp_path: Path, say
 ) -> None:
     """Twenty voters a request; without the limits every request waits for all."""
-    body = json.dumps({"voters": served.rows[:20]}).encode()
+    body = {"voters": served.rows[:20]}
     without = tmp_path / "without"
     without.mkdir()
     (without / "sitecustomize.py").write_text(UNLIMITED)
