@@ -69,7 +69,9 @@ check: $(READY) ## imports, style and types, without running anything
 	@$(BIN)/mypy
 
 attack: $(READY) ## requests of every shape, processes killed and bits flipped, many times over
-	@HUSTINGS_ATTACK=$${HUSTINGS_ATTACK:-20000} HUSTINGS_KILLS=$${HUSTINGS_KILLS:-12} \
+	@HUSTINGS_ATTACK=$${HUSTINGS_ATTACK:-20000} HUSTINGS_KILLS=$${HUSTINGS_KILLS:-1000} \
+		HUSTINGS_FAULT_S=$${HUSTINGS_FAULT_S:-60} HUSTINGS_EVENTS_SENT=$${HUSTINGS_EVENTS_SENT:-1000000} \
+		HUSTINGS_EVENTS_S=$${HUSTINGS_EVENTS_S:-900} \
 		$(BIN)/python -m pytest -q -s -m "" tests/attack tests/experiments/test_campaign_holds.py
 
 bench: $(READY) ## speed and memory

@@ -9,7 +9,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hustings.serving.reactions.prepared import PreparedStatement
-from hustings.serving.reactions.store import BUSY_S, Events, take_turn
+from hustings.serving.reactions.store import STORE_WITHIN_S, Events, take_turn
 
 Json = dict[str, Any]
 _Decided = TypeVar("_Decided")
@@ -34,8 +33,6 @@ ONLINE = ""
 HELD_OUT = "holdout"
 """Role of a decision that is kept and never handed out: what a held-out voter would
 have been offered. Whoever compares voters with those held out leaves both aside."""
-STORE_WITHIN_S = 2.0
-"""A request waits so long for whoever writes to the store, then it is refused."""
 _AT_ONCE = 10_000
 _NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
 _TIMES = ("decided_at", "expires_at", "sent_at")
@@ -276,12 +273,7 @@ class OnlineDecisions:
 
     def _decide(self, group: "Sequence[_Waiting]") -> None:
         try:
-            with (
-                self.engine.connect() as connection,
-                _waiting_at_most(connection, STORE_WITHIN_S),
-                connection.begin(),
-            ):
-                _wait_for_lock(connection, STORE_WITHIN_S)
+            with self.engine.connect() as connection, connection.begin():
                 take_turn(connection)
                 for waiting in group:
                     waiting.decide_on(connection, is_alone=len(group) == 1)
@@ -548,26 +540,6 @@ def _add_up(connection: sa.Connection) -> None:
         if d.sent_at is None and d.reserves
     ]
     _add(connection, [*sent, *reserved])
-
-
-@contextmanager
-def _waiting_at_most(connection: sa.Connection, seconds: float) -> Iterator[None]:
-    """How long a connection of SQLite waits for another writer."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    driver: Any = connection.connection.dbapi_connection
-    driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1e3)}")
-    try:
-        yield
-    finally:
-        driver.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1e3)}")
-
-
-def _wait_for_lock(connection: sa.Connection, seconds: float) -> None:
-    """How long a transaction of PostgreSQL waits for another writer."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(seconds * 1e3)}")
 
 
 def new_decision_id() -> str:

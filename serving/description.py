@@ -416,8 +416,9 @@ _EXAMPLE_VALUES: Mapping[str, Any] = {
 }  # fmt: skip
 """Values of our own columns that nobody is known by."""
 _LIMITS_OF_ALL = (
-    f"At most {QUEUE_REQUESTS} requests of {QUEUE_BYTES // 2**20} MiB in all are "
-    f"inside at a time; more get 503 with `Retry-After`. A body has to be there within "
+    f"At most {QUEUE_REQUESTS} requests of {QUEUE_BYTES // 2**20} MiB in all that need "
+    "the store of the campaign, and as many that do not, are inside at a time; more "
+    "get 503 with `Retry-After`. A body has to be there within "
     f"{BODY_WITHIN_S:g} s and gets its turn within {TURN_WITHIN_S:g} s. Whatever is "
     "refused has the one shape `Refusal`."
 )

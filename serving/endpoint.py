@@ -52,7 +52,7 @@ from hustings.serving.offer import (
 )
 from hustings.serving.plan import held_out
 from hustings.serving.reactions.http import store_of_bundle
-from hustings.serving.reactions.store import Events
+from hustings.serving.reactions.store import STORE_WITHIN_S, Events
 from hustings.serving.recommend import (
     REPLAY,
     AudiencePrices,
@@ -144,7 +144,7 @@ class Endpoint:
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
         key = voter_key(campaign_folder(bundle))
-        events = Events.open(store_of_bundle(bundle))
+        events = Events.open(store_of_bundle(bundle), within_s=STORE_WITHIN_S)
         return cls(
             model=model,
             plan=plan,

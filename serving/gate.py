@@ -26,7 +26,8 @@ MEBIBYTE = 2**20
 MAX_DEPTH = 16
 """How deep a body may go; no route needs more than six."""
 QUEUE_REQUESTS, QUEUE_BYTES = 64, 96 * MEBIBYTE
-"""So many requests are read, wait or are answered at a time, of so many bytes."""
+"""So many requests are read, wait or are answered at a time, of so many bytes: those
+that need the store, and beside them as many that do not."""
 BODY_WITHIN_S, TURN_WITHIN_S = 30.0, 10.0
 """A body has to be there, and a request to get its turn, within so long."""
 QUEUE_AGAIN_S = 1
@@ -75,6 +76,11 @@ LIMITS: Mapping[str, BodyLimits] = {
     "/resume": WORDS_LIMITS,
 }
 """By route; any other route takes what a few words need."""
+STORE_ROUTES = frozenset(
+    {"/recommend", "/sent", "/reactions", "/reactions/review", "/pause", "/resume"}
+)
+"""Routes that ask the store of the campaign: where it does not answer, they wait and
+are refused in a queue of their own, and the model answers beside them."""
 ROUTES = frozenset(
     {*LIMITS, "/model", "/monitor", "/monitor/stream", "/metrics", "/healthz", "/livez",
      "/readyz", "/ping", "/", DOCS, DOCS_JSON, "/schema.json"}
@@ -169,8 +175,14 @@ class Turns:
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._large = asyncio.Lock()
 
-    def enter(self, n_bytes: int) -> None:
-        """Let a request, or more bytes of it, in."""
+    def enter(self) -> None:
+        """Let a request in."""
+        if self.n >= QUEUE_REQUESTS:
+            raise _RefusedError(503, "queue", "expected a shorter queue: come again")
+        self.n += 1
+
+    def hold(self, n_bytes: int) -> None:
+        """Let more bytes of a request in."""
         if self.n_bytes + n_bytes > QUEUE_BYTES:
             raise _RefusedError(503, "queue", "expected a shorter queue: come again")
         self.n_bytes += n_bytes
@@ -212,7 +224,7 @@ class FrontDoor:
     def __init__(self, app: ASGIApp, counts: Counts, is_open: Collection[str]) -> None:
         self.app, self.counts, self.is_open = app, counts, is_open
         self.keys = Keys.of_environment()
-        self.turns = Turns()
+        self.turns_with_store, self.turns_without = Turns(), Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -229,7 +241,8 @@ class FrontDoor:
         started = time.perf_counter()
         try:
             self._admit(scope)
-            if scope["method"] in ("GET", "HEAD"):
+            is_read = scope["method"] in ("GET", "HEAD")
+            if is_read and scope["path"] not in STORE_ROUTES:
                 await self.app(scope, receive, answer.send)
             else:
                 await self._with_body(scope, receive, answer)
@@ -267,11 +280,10 @@ class FrontDoor:
     async def _with_body(
         self, scope: Scope, receive: Receive, answer: "_Answer"
     ) -> None:
-        if self.turns.n >= QUEUE_REQUESTS:
-            message = "expected a shorter queue: come again"
-            raise _RefusedError(503, "queue", message)
-        self.turns.n += 1
-        self.counts.queue.set(self.turns.n)
+        needs_store = scope["path"] in STORE_ROUTES
+        turns = self.turns_with_store if needs_store else self.turns_without
+        turns.enter()
+        self._count_queue()
         held = 0
         try:
             limits = LIMITS.get(scope["path"], WORDS_LIMITS)
@@ -282,16 +294,16 @@ class FrontDoor:
             body = bytearray()
             async with asyncio.timeout(BODY_WITHIN_S):
                 async for part in _parts(receive):
-                    self.turns.enter(len(part))
+                    turns.hold(len(part))
                     held += len(part)
                     body += part
                     if len(body) > limits.n_bytes:
                         _too_long(limits)
-            self.counts.queue_bytes.set(self.turns.n_bytes)
+            self._count_queue()
             broken = broken_limit(body, limits)
             if broken:
                 raise _RefusedError(413, "size", broken)
-            async with self.turns.turn(len(body)):
+            async with turns.turn(len(body)):
                 complete = bytes(body)
                 body.clear()
                 await self.app(scope, _once(complete, receive), answer.send)
@@ -299,10 +311,14 @@ class FrontDoor:
             message = f"expected the body within {BODY_WITHIN_S:g} s"
             raise _RefusedError(408, "slow", message) from None
         finally:
-            self.turns.n -= 1
-            self.turns.n_bytes -= held
-            self.counts.queue.set(self.turns.n)
-            self.counts.queue_bytes.set(self.turns.n_bytes)
+            turns.n -= 1
+            turns.n_bytes -= held
+            self._count_queue()
+
+    def _count_queue(self) -> None:
+        both = (self.turns_with_store, self.turns_without)
+        self.counts.queue.set(sum(turns.n for turns in both))
+        self.counts.queue_bytes.set(sum(turns.n_bytes for turns in both))
 
 
 def _too_long(limits: BodyLimits) -> NoReturn:

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +66,8 @@ OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 COUNTS = Counts()
 READY_WITHIN_S = 2.0
+_READINESS = ThreadPoolExecutor(1, "readiness")
+"""Whoever asks for it without a key holds up one thread at most, and no request."""
 LOOPBACK = "127.0.0.1"
 """Where the endpoint listens unless another address is given."""
 
@@ -161,7 +164,8 @@ async def _ready(request: Request) -> Response:
         return not_now(monitor_http.STALLED)
     try:
         async with asyncio.timeout(READY_WITHIN_S):
-            await run_in_threadpool(state.endpoint.decisions.is_there)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(_READINESS, state.endpoint.decisions.is_there)
     except (TimeoutError, sa.exc.SQLAlchemyError):
         return not_now(NO_STORE)
     return Response("\n", media_type="text/plain")

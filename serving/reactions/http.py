@@ -38,7 +38,12 @@ from hustings.serving.reactions.payload import (
     set_aside_forgotten,
     set_aside_whole,
 )
-from hustings.serving.reactions.store import FILE, Events, Receipt
+from hustings.serving.reactions.store import (
+    FILE,
+    STORE_WITHIN_S,
+    Events,
+    Receipt,
+)
 from hustings.serving.responses import MAX_FAULTS_LISTED, answered, not_now
 
 STORE_VARIABLE = "HUSTINGS_EVENTS"
@@ -144,7 +149,7 @@ class Intake:
         Raises:
             ValueError: If the store's address is of no known kind.
         """
-        events = Events.open(store_of_bundle(bundle))
+        events = Events.open(store_of_bundle(bundle), within_s=STORE_WITHIN_S)
         return cls(events, _declared_in(bundle), link_key(), forgotten)
 
     def receive(self, payloads: Sequence[Any], *, received_at: datetime) -> Receipt:

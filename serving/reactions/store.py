@@ -4,7 +4,8 @@ SQLite by default, PostgreSQL by its address; the same tables in both. An event 
 stored once by its id, in any order of arrival. Times are microseconds since 1970, UTC.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -36,7 +37,11 @@ from hustings.serving.reactions.prepared import PreparedStatement
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
 BUSY_S = 60.0
-"""A writer waits so long for another."""
+"""A command that writes to SQLite waits so long for another writer."""
+STORE_WITHIN_S = 2.0
+"""A request waits so long for whoever writes to the store, then it is refused."""
+_SILENCE_S = 1.0
+"""So much later a database that says nothing is given up, with its connection."""
 MAX_READ = 100_000
 _LOCK = 0x68757374
 """Of PostgreSQL: writers take turns, so that `seq` grows in the order of commits and a
@@ -191,17 +196,19 @@ class Events:
     _writing: Lock = field(default_factory=Lock)
 
     @classmethod
-    def open(cls, store: str | Path) -> Self:
+    def open(cls, store: str | Path, *, within_s: float | None = None) -> Self:
         """The store at an address, made where there is none.
 
         Args:
             store: A file of SQLite, `sqlite:///file` or `postgresql://host/name`.
+            within_s: Whoever serves requests waits so long for the database; None for
+                a command, which waits `BUSY_S` for another writer of SQLite.
 
         Raises:
             ValueError: If the address is of another kind.
             ModuleNotFoundError: If PostgreSQL is asked for without its driver.
         """
-        engine = _engine(store)
+        engine = _engine(store, within_s)
         with engine.begin() as connection:
             take_turn(connection)
             for table in (*_META.sorted_tables, *META.sorted_tables):
@@ -528,10 +535,10 @@ def take_turn(connection: sa.Connection) -> None:
 # --- databases ------------------------------------------------------------------------
 
 
-def _engine(store: str | Path) -> sa.Engine:
+def _engine(store: str | Path, within_s: float | None) -> sa.Engine:
     kind, separator, rest = str(store).partition("://")
     if not separator:
-        return _sqlite(Path(store))
+        return _sqlite(Path(store), within_s)
     if kind == "postgres":
         kind = "postgresql"
     if kind not in STORES:
@@ -539,15 +546,18 @@ def _engine(store: str | Path) -> sa.Engine:
             "expected a store of reactions as a file, sqlite:///file or "
             f"postgresql://host/name, got {kind}://..."
         )
-    return STORES[kind](rest)
+    return STORES[kind](rest, within_s)
 
 
-def _sqlite(path: Path) -> sa.Engine:
+def _sqlite(path: Path, within_s: float | None) -> sa.Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         # the driver begins no transaction of its own: `take_turn` does
-        connect_args={"timeout": BUSY_S, "isolation_level": None},
+        connect_args={
+            "timeout": BUSY_S if within_s is None else within_s,
+            "isolation_level": None,
+        },
         hide_parameters=True,
     )
     sa.event.listen(engine, "connect", _durable)
@@ -560,23 +570,78 @@ def _durable(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def _postgresql(rest: str) -> sa.Engine:
+def _postgresql(rest: str, within_s: float | None) -> sa.Engine:
     try:
         import psycopg  # noqa: F401 - SQLAlchemy's own error names no mend
     except ImportError:
         raise ModuleNotFoundError(
             "a store in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
         ) from None
-    return sa.create_engine(
+    options = "-c synchronous_commit=on"
+    arguments: dict[str, Any] = {"client_encoding": "utf8"}
+    if within_s is not None:
+        limit = round(within_s * 1e3)
+        options += f" -c lock_timeout={limit} -c statement_timeout={limit}"
+        # the driver takes whole seconds, and at least two
+        arguments["connect_timeout"] = max(2, round(within_s))
+    engine = sa.create_engine(
         f"postgresql+psycopg://{rest}",
-        connect_args={"options": "-c synchronous_commit=on", "client_encoding": "utf8"},
+        connect_args={**arguments, "options": options},
         pool_pre_ping=True,
         hide_parameters=True,
     )
+    if within_s is not None:
+        connect = _answering(within_s + _SILENCE_S).connect
+        sa.event.listen(engine, "do_connect", lambda *a: connect(*a[2], **a[3]))
+    return engine
 
 
-STORES: Mapping[str, Callable[[str], sa.Engine]] = {
-    "sqlite": lambda rest: _sqlite(Path(rest.removeprefix("/"))),
+@cache
+def _answering(within_s: float) -> type[Any]:
+    """Connections of PostgreSQL that end where it says nothing for seconds.
+
+    A server that is frozen breaks no limit of its own, and its host keeps its sockets.
+    """
+    import psycopg
+
+    class Answering(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *args: Any, **named: Any) -> Any:
+            try:
+                return super().wait(_heard(gen, within_s), *args, **named)
+            except TimeoutError:
+                # what it would answer later is an answer to nobody
+                self.pgconn.finish()
+                raise psycopg.OperationalError(
+                    f"expected a word of the database within {within_s:g} s"
+                ) from None
+
+    return Answering
+
+
+def _heard(
+    waits: Generator[Any, Any, Any], within_s: float
+) -> Generator[Any, Any, Any]:
+    """The driver's waits for a socket, as long as it becomes ready now and then.
+
+    Raises:
+        TimeoutError: If it does not for so many seconds.
+    """
+    until = time.monotonic() + within_s
+    try:
+        wanted = next(waits)
+        while True:
+            ready = yield wanted
+            if ready:
+                until = time.monotonic() + within_s
+            elif time.monotonic() > until:
+                raise TimeoutError
+            wanted = waits.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+STORES: Mapping[str, Callable[[str, float | None], sa.Engine]] = {
+    "sqlite": lambda rest, within_s: _sqlite(Path(rest.removeprefix("/")), within_s),
     "postgresql": _postgresql,
 }
 """Kinds of stores by how their address begins."""

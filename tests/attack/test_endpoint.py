@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import httpx
@@ -30,6 +31,11 @@ from tests.serving.conftest import KEY, Server
 from tests.sockets import peak_bytes, processes_of
 
 N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "200"))
+MOST_S = float(os.environ.get("HUSTINGS_ATTACK_S", "inf"))
+"""What is left when the time is over is not sent; the figures say how many were."""
+ROUNDS = 10 if N_REQUESTS >= 2_000 else 1
+HOSTILE_TIMES = 5 if N_REQUESTS >= 20_000 else 1
+"""Times that each of `NO_JSON` goes to each route."""
 MOST_BYTES = 1.5 * 2**30
 HEALTH_WITHIN_S = 20.0
 SENDERS = 4
@@ -62,15 +68,19 @@ class Attack:
         described: Its description.
         statuses: Answers by route and status.
         flaws: What was not as described.
+        until: Nothing is sent from this moment of the monotonic clock on.
     """
 
     url: str
     described: Described
+    until: float
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     flaws: list[str] = field(default_factory=list)
     _client: threading.local = field(default_factory=threading.local)
 
     def send(self, path: str, body: bytes) -> None:
+        if time.monotonic() > self.until:
+            return
         if not hasattr(self._client, "client"):
             headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
             self._client.client = httpx.Client(
@@ -137,11 +147,11 @@ def strategies(described: Described, path: str) -> list[st.SearchStrategy[bytes]
 
 
 def drawn(
-    strategy: st.SearchStrategy[bytes], n: int, use: Callable[[bytes], object]
+    strategy: st.SearchStrategy[bytes], n: int, nth: int, use: Callable[[bytes], object]
 ) -> None:
-    """Use n bodies of a strategy."""
+    """Use n bodies of a strategy, others in each round."""
 
-    @seed(1)
+    @seed(nth)
     @settings(
         max_examples=n, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -178,10 +188,11 @@ def health_watched(url: str) -> Iterator[list[float]]:
 @pytest.mark.slow
 def test_no_body_makes_the_endpoint_fail_stall_or_grow(server: Server, capsys) -> None:
     described = Described(server.get("/docs.json").json())
-    attack, start = Attack(server.url, described), time.perf_counter()
+    start = time.perf_counter()
+    attack = Attack(server.url, described, time.monotonic() + MOST_S)
     processes = processes_of(server.url)
     paths = described.posts()
-    n = max(4, (N_REQUESTS - len(paths) * len(NO_JSON)) // len(paths))
+    n = max(4, N_REQUESTS // len(paths) - HOSTILE_TIMES * len(NO_JSON))
     # half of them near the examples, which reach furthest
     shares = (n - 2 * (n // 4), n // 4, n // 4)
     with (
@@ -189,25 +200,30 @@ def test_no_body_makes_the_endpoint_fail_stall_or_grow(server: Server, capsys) -
         ThreadPoolExecutor(SENDERS) as pool,
     ):
         sent = [
-            pool.submit(attack.send, path, body) for body in NO_JSON for path in paths
+            pool.submit(attack.send, path, body)
+            for body, path in product(NO_JSON * HOSTILE_TIMES, paths)
         ]
-        for path in paths:
+        for nth, path in product(range(1, ROUNDS + 1), paths):
+            if time.monotonic() > attack.until:
+                break
             for strategy, count in zip(
                 strategies(described, path), shares, strict=True
             ):
                 drawn(
                     strategy,
-                    count,
+                    max(1, count // ROUNDS),
+                    nth,
                     lambda body, path=path: sent.append(
                         pool.submit(attack.send, path, body)
                     ),
                 )
-        for future in sent:
-            future.result()
+            for future in sent:
+                future.result()
     took, peak = time.perf_counter() - start, peak_bytes(server.url)
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{len(sent):,} requests in {took:.0f} s; health: median "
+            f"\n{sum(attack.statuses.values()):,} requests of {N_REQUESTS:,} in "
+            f"{took:.0f} s; health: median "
             f"{np.median(health) * 1e3:.0f} ms, 99 % within "
             f"{np.quantile(health, 0.99) * 1e3:.0f} ms, worst "
             f"{max(health) * 1e3:.0f} ms of {len(health):,}; "

@@ -1,12 +1,14 @@
 """Events are kept once, on disk before they are acknowledged, whatever happens."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -491,6 +493,39 @@ def test_no_reader_misses_what_another_writes(events, address):
     frame, _ = events.since(cursor)
     seen += frame["event_id"].tolist()
     assert len(seen) == len(set(seen)) == 400
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    """Processes that hold their sockets and say nothing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_database_that_freezes_is_given_up_and_answers_again_once_it_thaws(postgres):
+    events = Events.open(postgres, within_s=0.2)
+    stop = event("s", kind="STOP", platform="sms", voter_id="V1")
+    assert events.append(read(stop)).accepted == 1
+    with events.engine.connect() as connection:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    (server,) = (
+        int(line.split()[1])
+        for line in Path(f"/proc/{backend}/status").read_text().splitlines()
+        if line.startswith("PPid")
+    )
+    # a query on a connection that is open, then one that has to connect
+    with frozen([server, backend]):
+        for ask in (lambda: events.refused(["V1"]), lambda: events.append(read(stop))):
+            with pytest.raises(sa.exc.OperationalError, match=r"within|timeout"):
+                ask()
+    assert events.refused(["V1"]) == {"V1": {"sms"}}
+    assert events.append(read(stop)).duplicate == 1
+    events.close()
 
 
 def test_an_unknown_store_is_refused_by_its_kind_alone():

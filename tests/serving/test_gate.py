@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sqlite3
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -188,11 +189,12 @@ def test_a_text_that_postgresql_cannot_keep_is_refused_on_every_store(
 class SlowApp:
     """Answers once it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Collection[str] = ()) -> None:
         self.go, self.inside, self.most = asyncio.Event(), 0, 0
+        self.at_once = at_once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST":
+        if scope["method"] == "POST" and scope["path"] not in self.at_once:
             await receive()
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -237,6 +239,31 @@ def test_a_full_queue_says_when_to_come_again_and_health_answers(monkeypatch):
     assert (len(refused), most) == (5, gate.AT_ONCE)
     assert {a.headers["Retry-After"] for a in refused} == {"1"}
     assert [a.status_code for a in answers].count(200) == gate.QUEUE_REQUESTS
+
+
+def test_requests_that_wait_for_the_store_hold_up_none_that_does_not(monkeypatch):
+    routes = sorted(gate.STORE_ROUTES)
+
+    async def crowd() -> tuple[list[int], list[int]]:
+        app = SlowApp(at_once={"/score", "/invocations"})
+        async with before(app, monkeypatch) as client:
+            waiting = [
+                asyncio.create_task(client.post(routes[k % len(routes)], json={}))
+                for k in range(gate.QUEUE_REQUESTS + 5)
+            ]
+            await ended(waiting, 5)
+            assert app.inside == gate.AT_ONCE
+            async with asyncio.timeout(30):
+                scored = [
+                    (await client.post(path, json={})).status_code
+                    for path in ("/score", "/invocations")
+                ]
+            app.go.set()
+            return scored, [a.status_code for a in await asyncio.gather(*waiting)]
+
+    scored, waited = asyncio.run(crowd())
+    assert scored == [200, 200]
+    assert (waited.count(200), waited.count(503)) == (gate.QUEUE_REQUESTS, 5)
 
 
 def test_large_bodies_take_turns_and_the_queues_bytes_are_bounded(monkeypatch):
