@@ -254,7 +254,11 @@ def test_a_restore_that_was_killed_is_removed_by_the_next_command(
     assert not left.exists()
 
 
-def test_the_champion_comes_back_in_another_place(story: Story, tmp_path: Path) -> None:
+def test_the_champion_comes_back_in_another_place(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MLflow notes there which store it was given last
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     data = tmp_path / "runs"
     shutil.copytree(story.run.home.parent, data)
     words = ["--campaign", str(story.folder), "--data", str(data)]
