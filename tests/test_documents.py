@@ -1,6 +1,8 @@
 """What the documents say is so: figures, commands, links."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,53 @@ def test_a_command_in_a_document_is_recognised() -> None:
     text = "\n".join(document.read_text() for document in DOCUMENTS)
     shown = set(re.findall(r"`hustings ([a-z][a-z-]*)", text))
     assert shown <= set(names), shown - set(names)
+
+
+def test_every_test_that_a_document_names_is_there() -> None:
+    """Rows of the threat model say what is done, and the test that holds it."""
+    page = (ROOT / ".github" / "docs" / "8-operations.md").read_text()
+    rows = page.split("| who | what |")[1].split("\n\n")[0].splitlines()[2:]
+    for row in rows:
+        assert "`tests/" in row.rpartition("|")[0].rpartition("|")[2], row
+    named = [
+        reference
+        for document in DOCUMENTS
+        for reference in re.findall(r"`(tests/\S+?)::(\w+)`", document.read_text())
+    ]
+    assert len(named) >= len(rows) > 10
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
+def test_the_timer_of_the_operations_page_runs_the_day(tmp_path: Path) -> None:
+    """Its unit files are read as systemd reads them, its lines run with a stub."""
+    page = (ROOT / ".github" / "docs" / "8-operations.md").read_text()
+    blocks = re.findall(r"```(?:ini|cron)\n(.*?)```", page, re.S)
+    service, timer, cron = blocks
+    for text, expected in (
+        (service, {"Unit", "Service"}), (timer, {"Unit", "Timer", "Install"}),
+    ):  # fmt: skip
+        lines = [one for one in text.splitlines() if one and not one.startswith("#")]
+        assert {one.strip("[]") for one in lines if one[0] == "["} == expected
+        assert all("=" in one for one in lines if one[0] != "[")
+    commands = [
+        # a percent sign and a dollar are written twice
+        shlex.split(line.removeprefix("ExecStart="))[-1]
+        .replace("%%", "%")
+        .replace("$$", "$")
+        for line in service.splitlines()
+        if line.startswith("ExecStart=")
+    ]
+    *_, by_cron = cron.strip().split(None, 5)
+    stub, said = tmp_path / "hustings", tmp_path / "said"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    stub.chmod(0o700)
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TZ": "UTC"}
+    by_cron = by_cron.replace("cd /srv/hustings && ", "").replace("\\%", "%")
+    for line in (*commands, by_cron):
+        subprocess.run(["/bin/sh", "-c", line], env=place, check=True)
+    backup, day, status, *of_cron = said.read_text().splitlines()
+    assert re.fullmatch(r"day --campaign NAME --date \d{4}-\d\d-\d\d", day)
+    assert backup == "backup /backups --campaign NAME"
+    assert status == "status --campaign NAME"
+    assert of_cron == [backup, day]

@@ -12,6 +12,7 @@ import typer
 import hustings
 from hustings.experiments.cli import (
     answers,
+    backups,
     ballots,
     check,
     daily,
@@ -74,6 +75,7 @@ for _part in (
     measure,
     pages,
     persons,
+    backups,
     rules,
     reactions,
     live,

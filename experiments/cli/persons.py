@@ -220,57 +220,8 @@ def verify(
     and the bundle, and what could not be checked.
     """
     with errors_reported(debug=debug):
+        from hustings.experiments.backup.verification import verified
         from hustings.experiments.declaration import load_campaign
-        from hustings.experiments.handover.ballots import ballot_faults
-        from hustings.experiments.plans import plan_faults, plans
-        from hustings.experiments.plans.ledger import (
-            BEGINNING,
-            LedgerError,
-            head_of,
-            noted_heads,
-            open_ledger,
-        )
-        from hustings.experiments.plans.recorded_files import checked, checked_runs
-        from hustings.experiments.stages.persons import (
-            known_persons,
-            require_tombstones,
-        )
 
         home = home_of(campaign, data)
-        runs = checked_runs(home)
-        if runs.faults:
-            raise LedgerError("; ".join(runs.faults))
-        heads = noted_heads(home)
-        begin = head_of(since) if since else BEGINNING
-        verified = open_ledger(home).verify(heads, since=begin)
-        if verified.fault:
-            raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
-        folders = checked(home)
-        altered = [
-            *plan_faults(home), *folders.faults,
-            *ballot_faults(load_campaign(campaign), home),
-        ]  # fmt: skip
-        if altered:
-            raise LedgerError("; ".join(altered))
-        n_tombstones = require_tombstones(home)
-        n_keys = known_persons(home).keys.check()
-        typer.echo(
-            f"{verified.n_entries:,} entries hold, as do the files of "
-            f"{len(plans(home))} plans (from which deliveries are read) and of "
-            f"{folders.n_folders} exports and files of answers, and the ends that "
-            f"{len(heads)} runs noted. The end: {verified.head.seq} "
-            f"{verified.head.digest}"
-        )
-        typer.echo(
-            f"The files of {runs.n_folders} runs, bundles and seals hold, by their "
-            "checksums."
-        )
-        typer.echo(f"{n_keys:,} keys of persons and {n_tombstones:,} tombstones hold.")
-        typer.echo(
-            "Not checked: the event store (reactions, ballots that came over HTTP, and "
-            "what was offered and sent online), which the ledger does not name."
-        )
-        if begin.seq:
-            typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")
-        for line in (*folders.unchecked, *runs.unchecked):
-            typer.echo(f"Not checked: {line}")
+        typer.echo(verified(load_campaign(campaign), home, since).text())

@@ -28,6 +28,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hustings.experiments.plans import forgetting, forgotten
+from hustings.experiments.plans.backups import (
+    ListedBackup,
+    bury_in_backups,
+    tombstones_beside,
+)
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.recorded_files import outside as outside_exports
 from hustings.experiments.privacy import personal_data
@@ -42,7 +47,12 @@ from hustings.experiments.stages.persons import (
 from hustings.features.arrays import Bools
 from hustings.features.atomic import write_json
 from hustings.features.persons.identity import persons_of
-from hustings.features.persons.keys import VOTER, Forgotten, Keyring
+from hustings.features.persons.keys import (
+    TOMBSTONES_COPY,
+    VOTER,
+    Forgotten,
+    Keyring,
+)
 from hustings.features.persons.snapshot import renamed
 from hustings.serving.decided import SERVING
 from hustings.serving.decisions import ONLINE_DECISIONS
@@ -85,6 +95,7 @@ class ErasureReport:
         exported: Exports outside the campaign's folder, where nobody can look: day
             and names of files.
         endpoint: Whether a bundle was rewritten that an endpoint may have read.
+        backups: Backups that the ledger names.
         ledger_seq: The ledger's entry.
         before: What earlier requests about the person did: entry, day, files and rows.
     """
@@ -99,6 +110,7 @@ class ErasureReport:
     unsearched: int = 0
     exported: list[Json] = field(default_factory=list)
     endpoint: bool = False
+    backups: list[ListedBackup] = field(default_factory=list)
     ledger_seq: int = 0
     before: list[Json] = field(default_factory=list)
 
@@ -201,6 +213,8 @@ def _finished(
     The ids stay in the identity map until nothing else holds them: what is left can be
     looked for again.
     """
+    # before any deletion: a restore must not bring back who is about to go
+    report = replace(report, backups=bury_in_backups(where.home, keys))
     forgetting(where.home, batch=batch, at=at)
     report.removed.update(sweep(where.home, who, subject.words))
     forgotten(where.home, batch=batch, at=at)
@@ -497,6 +511,7 @@ def erasure_text(report: ErasureReport) -> str:
         lines += ["Sealed predictions have the person under a hash of the seal's key:"]
         lines += [f"  {name}" for name in report.sealed]
         lines += ["  A seal opens only whole; delete its key once it has been opened."]
+    lines += _backups_text(report.backups)
     lines += [f"LEFT: {path} still holds an id or address" for path in report.left]
     if report.endpoint:
         lines += [
@@ -516,6 +531,25 @@ def _before_text(before: Iterable[Json]) -> list[str]:
         f"rows of {row['n_files']:,} files and tables were taken out then."
         for row in before
     ]
+
+
+def _backups_text(backups: Iterable[ListedBackup]) -> list[str]:
+    """Copies of the campaign's data that still hold the person."""
+    lines = []
+    for backup in backups:
+        line = f"Backup of {backup.on}, {backup.file}: "
+        if backup.is_reachable:
+            line += "the person is in it, and is taken out when it is restored."
+        else:
+            line += (
+                "it is no longer there, or cannot be written beside. If a copy is "
+                f"elsewhere, put {TOMBSTONES_COPY} of the campaign's folder beside it, "
+                f"named {tombstones_beside(Path(backup.file)).name}."
+            )
+        lines.append(line)
+    if lines:
+        lines.append("Delete backups that a newer one replaces: they hold the person.")
+    return lines
 
 
 def handed_out_text(report: ErasureReport) -> list[str]:

@@ -159,6 +159,18 @@ def known_persons(home: Path) -> KnownPersons:
     return KnownPersons(home, open_keys(home / KEYS, made_before=made_before))
 
 
+def noted_tombstones(home: Path) -> tuple[int, str] | None:
+    """How many tombstones the ledger has seen last, and their digest; None for none.
+
+    Args:
+        home: The campaign's folder.
+    """
+    entries = open_ledger(home).of_kind("forgotten")
+    ends = [json.loads(entry.body).get("tombstones") for entry in entries]
+    seen = [end for end in ends if end is not None]
+    return (int(seen[-1][0]), str(seen[-1][1])) if seen else None
+
+
 def require_tombstones(home: Path) -> int:
     """Hold the tombstones against what the ledger says of them.
 
@@ -173,12 +185,10 @@ def require_tombstones(home: Path) -> int:
     """
     keys = known_persons(home).keys
     n_now, digest = keys.end()
-    entries = open_ledger(home).of_kind("forgotten")
-    ends = [json.loads(entry.body).get("tombstones") for entry in entries]
-    noted = [end for end in ends if end is not None]
-    if not noted:
+    noted = noted_tombstones(home)
+    if noted is None:
         return n_now
-    n_then, digest_then = noted[-1]
+    n_then, digest_then = noted
     # a request that was cut off has set its tombstones and no entry yet
     is_as_noted = n_now >= n_then if keys.pending() else digest == digest_then
     if not is_as_noted:

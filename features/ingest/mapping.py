@@ -415,13 +415,13 @@ def example_of(row: int, column: str, value: Any) -> str:
     text = scalar_text(value)
     if text is None or any(name in column for name in PERSONS_IDS):
         return f"row {row}"
-    return f"row {row}: {_as_it_looks(text)[:MOST_SHOWN]}"
+    return f"row {row}: {as_it_looks(text)[:MOST_SHOWN]}"
 
 
-def _as_it_looks(text: str) -> str:
+def as_it_looks(text: str) -> str:
     """A text that may be of a person by its look alone; a code or number as it is.
 
-    >>> _as_it_looks("pat@example.org"), _as_it_looks("(555) 010-9999 x12")
+    >>> as_it_looks("pat@example.org"), as_it_looks("(555) 010-9999 x12")
     ('aaa@aaaaaaa.aaa', '(999) 999-9999 a99')
     """
     n_letters = sum(letter.isalpha() for letter in text)
@@ -453,5 +453,5 @@ def masked(faults: pd.DataFrame, table_name: str) -> pd.DataFrame:
     if faults.empty:
         return faults
     hidden = faults["column"].isin(identifying) & faults["value"].notna()
-    as_it_looks = faults["value"].map(_as_it_looks, na_action="ignore").astype("str")
-    return faults.assign(value=as_it_looks.mask(hidden, MASK))
+    by_look = faults["value"].map(as_it_looks, na_action="ignore").astype("str")
+    return faults.assign(value=by_look.mask(hidden, MASK))

@@ -393,7 +393,7 @@ class Keyring:
                 rows,
             )
             tombstones = self._note_tombstones(store)
-        self._write_copy(tombstones)
+        self._write_copy(tombstones, self.path.with_name(TOMBSTONES_COPY))
 
     def batches_of(self, kind: str, value: str) -> list[str]:
         """Requests that set the tombstone of an exact key; the last one stands."""
@@ -409,7 +409,7 @@ class Keyring:
         with _opened(self.path) as store:
             store.execute("UPDATE tombstones SET done = 1 WHERE batch = ?", (batch,))
             tombstones = self._note_tombstones(store)
-        self._write_copy(tombstones)
+        self._write_copy(tombstones, self.path.with_name(TOMBSTONES_COPY))
 
     def forgotten(self, *, batch: str = "", kind: str = "") -> Forgotten:
         """Everybody forgotten, or those of one batch or kind of key.
@@ -468,7 +468,7 @@ class Keyring:
                 )
         elif tombstones:
             # a copy that has gone is written again: the store itself holds
-            self._write_copy(tombstones)
+            self._write_copy(tombstones, self.path.with_name(TOMBSTONES_COPY))
         return tombstones
 
     def _note_tombstones(self, store: sqlite3.Connection) -> "list[Tombstone]":
@@ -481,14 +481,54 @@ class Keyring:
         text = "\n".join("\t".join(map(str, t)) for t in tombstones)
         return hmac.digest(self.campaign_key, text.encode(), "sha256").hex()
 
-    def _write_copy(self, tombstones: "Sequence[Tombstone]") -> None:
+    def copy_tombstones(self, to: Path) -> None:
+        """Write the campaign's key and all tombstones into a file of their own.
+
+        Args:
+            to: The file, readable by its owner alone.
+
+        Raises:
+            KeysError: If tombstones were lost or altered.
+        """
+        self._write_copy(self._tombstones(), to)
+
+    def take_tombstones(self, copied: "TombstonesCopy") -> int:
+        """Set tombstones that were set after this store was copied.
+
+        Their batches are pending: what the store's campaign holds of these people is
+        still to be taken out.
+
+        Args:
+            copied: Of the same campaign.
+
+        Returns:
+            How many were not set yet.
+
+        Raises:
+            KeysError: If the copy is of another campaign.
+        """
+        if copied.campaign_key != self.campaign_key:
+            raise KeysError(
+                f"{self.path}: expected tombstones of the same campaign, got those of "
+                "another: they were made with another key"
+            )
+        present = {t.digest for t in self._tombstones()}
+        lacking = [t._replace(done=0) for t in copied.tombstones
+                   if t.digest not in present]  # fmt: skip
+        with _opened(self.path) as store:
+            store.executemany("INSERT INTO tombstones VALUES (?, ?, ?, ?)", lacking)
+            tombstones = self._note_tombstones(store)
+        self._write_copy(tombstones, self.path.with_name(TOMBSTONES_COPY))
+        return len(lacking)
+
+    def _write_copy(self, tombstones: "Sequence[Tombstone]", to: Path) -> None:
         rows = [list(t) for t in tombstones]
         copy = {
             "campaign_key": self.campaign_key.hex(),
             "tombstones": rows,
             "check": self._check_of(tombstones),
         }
-        with whole_file(self.path.with_name(TOMBSTONES_COPY)) as aside:
+        with whole_file(to) as aside:
             aside.touch(mode=ONLY_ME)
             aside.write_text(json.dumps(copy))
 
@@ -509,7 +549,15 @@ class Tombstone(NamedTuple):
     done: int
 
 
-class _Copy(NamedTuple):
+class TombstonesCopy(NamedTuple):
+    """A campaign's key and tombstones, as they stand in a file beside their store.
+
+    Attributes:
+        campaign_key: Of the campaign.
+        tombstones: In the order of their digests.
+        check: Keyed digest of them all.
+    """
+
     campaign_key: bytes
     tombstones: list[Tombstone]
     check: str
@@ -655,7 +703,7 @@ def _note(store: sqlite3.Connection, part: str, digest: str) -> None:
     store.execute("INSERT OR REPLACE INTO checks VALUES (?, ?)", (part, digest))
 
 
-def _read_copy(path: Path) -> _Copy | None:
+def _read_copy(path: Path) -> TombstonesCopy | None:
     """The copy beside a store, None where there is none.
 
     Raises:
@@ -665,18 +713,31 @@ def _read_copy(path: Path) -> _Copy | None:
     if not file.exists():
         return None
     try:
+        return read_tombstones(file)
+    except KeysError as fault:
+        raise KeysError(
+            f"{fault}; delete it, and the next command writes it again from the store"
+        ) from None
+
+
+def read_tombstones(file: Path) -> TombstonesCopy:
+    """What `Keyring.copy_tombstones` wrote.
+
+    Raises:
+        KeysError: If it was altered.
+    """
+    try:
         stored = json.loads(file.read_text())
         key = bytes.fromhex(stored["campaign_key"])
         tombstones = [Tombstone(*row) for row in stored["tombstones"]]
-        is_whole = stored["check"] == Keyring(path, key)._check_of(tombstones)
+        is_whole = stored["check"] == Keyring(file, key)._check_of(tombstones)
     except (ValueError, KeyError, TypeError):
         is_whole = False
     if not is_whole:
         raise KeysError(
-            f"{file}: expected the copy of the tombstones as written, it was altered; "
-            "delete it, and the next command writes it again from the store"
+            f"{file}: expected the copy of the tombstones as written, it was altered"
         )
-    return _Copy(key, tombstones, stored["check"])
+    return TombstonesCopy(key, tombstones, stored["check"])
 
 
 def _checked(entries: bytes) -> bytes:

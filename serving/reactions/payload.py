@@ -34,6 +34,7 @@ from pydantic import (
 )
 
 from hustings.features.arrays import Bools
+from hustings.features.ingest.mapping import as_it_looks
 from hustings.features.persons.secret import KEY_VARIABLE, known_link_key
 from hustings.features.reaction import STOP, VALENCE
 from hustings.features.tables import BALLOT_STATUSES, CHANNELS
@@ -58,9 +59,13 @@ SHOWABLE = frozenset(
     }
 )  # fmt: skip
 """Fields whose values the quarantine may keep; a new field is masked until it is named
-here. Even of these, what looks like an address or a number to call is masked."""
+here. Even of these, what looks like an address or a number to call is masked, and of
+what is no code of one word the look alone is kept."""
 _CONTACT = re.compile(r"@|\+?\d[\d ()./-]{7,}\d")
 _PLAIN_NAME = re.compile(r"^[a-z_]{1,32}$")
+_CODE = re.compile(r"[\w.:+-]+", re.ASCII)
+"""What an event that holds would keep as it is: an id, a moment, a word of a list."""
+_IDS = frozenset({"event_id", "message_id", "post_id"})
 _DIGITS = frozenset({"occurred_at", "dated", "event_id", "message_id", "post_id"})
 """Fields that are long rows of digits by nature."""
 _PERSONAL_CHANNELS = frozenset({"mail", "sms", "phone", "email", "door", "survey"})
@@ -663,7 +668,10 @@ def _masked_value(name: str, value: Any) -> Any:
         return MASK
     if "@" in value or len(value) > MAX_SHOWN:
         return MASK
-    return value.replace("\x00", "")
+    if _CODE.fullmatch(value):
+        return value
+    # two masked ids are not the same one: they say so
+    return MASK if name in _IDS else as_it_looks(value.replace("\x00", ""))
 
 
 def _short_number(value: Any) -> bool:

@@ -391,6 +391,20 @@ def test_a_comma_parts_thousands_alone_and_what_is_no_count_is_set_aside(campaig
     assert "rounded by the platform: 1" in result.output
 
 
+def test_a_name_in_place_of_a_count_is_set_aside_by_its_look_alone(campaign):
+    campaign.declare("most_quarantined = 0.5")
+    rows = "1,2026-09-10,3,Pat Rivera\n2,2026-09-10,12 Main St,4\n"
+    result = campaign.imported(f"post_id,date,num_likes,num_angrys\n{rows}")
+    assert n_counts(result) == (2, 0, 2)
+    store = Events.open(campaign.folder / "runs" / "sample" / "events.db")
+    aside = store.quarantine()
+    store.close()
+    for said in (result.output, aside.to_csv()):
+        assert "Rivera" not in said
+        assert "Main" not in said
+    assert "aaa aaaaaa" in aside.to_csv()
+
+
 def test_declared_decimals_turn_thousands_round(campaign):
     campaign.declare('decimal = ","\nmost_quarantined = 0.5')
     rows = "1;2026-09-10;1.204\n2;2026-09-10;7,0\n3;2026-09-10;1,5\n4;2026-09-10;1,2K\n"

@@ -195,6 +195,10 @@ def test_the_quarantine_names_nobody(events):
         "place": "12 High Street",
         "kind": "joe@example.org",
         "age_band": "+1 (555) 010-4477",
+        "platform": "Joe Bloggs",
+        "sex": "12 High Street",
+        "post_id": "Joe Bloggs",
+        "status": "Joe Bloggs, High Street",
         "count": -1,
     }
     events.append(read(event("bad", **named), "Joe Bloggs", ["joe"]))
@@ -203,7 +207,9 @@ def test_the_quarantine_names_nobody(events):
     for secret in ("joe", "Joe", "V0077", "High", "010"):
         assert secret not in text
     # what is no secret helps to mend it
-    assert json.loads(told["payload"].iloc[0])["count"] == -1
+    payload = json.loads(told["payload"].iloc[0])
+    assert payload["count"] == -1
+    assert (payload["platform"], payload["sex"]) == ("aaa aaaaaa", "99 aaaa aaaaaa")
     assert len(told) == 3
 
 

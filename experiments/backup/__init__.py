@@ -1,0 +1,1 @@
+"""Backup of a campaign into one file, and its restoration."""
