@@ -71,7 +71,10 @@ ARTIFACTS: dict[str, Artifact] = {
         ),
         Artifact("quarantine.parquet", ("ingest",), ("report", "show"), QUARANTINE),
         Artifact("quarantined_voters.parquet", ("ingest",), ("show", "forget")),
-        Artifact("ingest.json", ("ingest",), ("features", "report", "run", "show")),
+        Artifact(
+            "ingest.json", ("ingest",),
+            ("features", "promote", "report", "run", "show"),
+        ),
         Artifact("voters_mapping.json", ("ingest",), ("features",)),
         Artifact("example.parquet", ("ingest", "features"), ("features", "promote")),
         Artifact("links.parquet", ("ingest",), ("features",), LINKS),

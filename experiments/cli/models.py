@@ -75,8 +75,8 @@ def card(
         run = make_run(campaign, data, store, mlflow)
         open_store(mlflow or None, store)
         chosen = registered(run.campaign.campaign.name, version)
-        typer.echo(f"{chosen.name}/{chosen.version}, as MLflow has it:\n")
-        typer.echo(model_card_of(chosen))
+        text = model_card_of(chosen)
+        typer.echo(f"{chosen.name}/{chosen.version}, as MLflow has it:\n\n{text}")
 
 
 @app.command()

@@ -57,7 +57,7 @@ caption { text-align:left; padding:.3em 0; font-size:.88rem; }
 th, td { text-align:left; padding:.42em .8em .42em 0; vertical-align:top;
   border-bottom:1px solid var(--line); overflow-wrap:anywhere; }
 thead th { font-weight:600; color:var(--quiet); font-size:.85rem;
-  vertical-align:bottom; }
+  vertical-align:bottom; overflow-wrap:break-word; }
 tbody th { font-weight:500; min-width:9em; } tr.sum > * { font-weight:600; }
 .n { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap; }
 thead .n { white-space:normal; } td:last-child, th:last-child { padding-right:0; }

@@ -6,7 +6,6 @@ Everything in it speaks of tables or of groups of at least `SMALLEST_CELL` peopl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hustings.experiments.declaration import Campaign
 from hustings.experiments.report.words import POLICIES, people_text
 from hustings.experiments.results import Source
 from hustings.experiments.stages.context import Run
@@ -17,6 +16,8 @@ INTENDED = (
     "whom within the campaign's budget, limits and rules, and to say what that is "
     "expected to bring."
 )
+NOT_OF_PERSONS = ("messages", "designs", "costs")
+"""Tables whose rows are no persons: their counts are shown, however small."""
 LIMITS = (
     "A lift is an expectation with a 95 % interval over voters like this one, and no "
     "knowledge of a person.",
@@ -57,7 +58,7 @@ def model_card(
             _verdict(facts, evaluation, policies),
             _data(facts, sources, evaluation),
             "## Limits\n\n" + _items(LIMITS),
-            _guardrails(campaign, facts),
+            _guardrails(run, facts),
         ]
     )
     return ModelCard(summary, f"{text}\n")
@@ -83,7 +84,7 @@ def _data(
     facts: Mapping[str, Any], sources: Iterable[Source], evaluation: Mapping[str, Any]
 ) -> str:
     rows = [
-        f"| {one.table} | {people_text(one.accepted)} | {_cell(one.source)} "
+        f"| {one.table} | {_rows(one)} | {_cell(one.source)} "
         f"| {_cell(one.licence)} | {_cell(one.permitted_use)} |"
         for one in sources
     ]
@@ -96,14 +97,22 @@ def _data(
     )
 
 
+def _rows(source: Source) -> str:
+    n = source.accepted
+    return f"{n:,}" if source.table in NOT_OF_PERSONS else people_text(n)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _guardrails(campaign: Campaign, facts: Mapping[str, Any]) -> str:
+def _guardrails(run: Run, facts: Mapping[str, Any]) -> str:
+    has_any = run.has("guardrails.json")
+    stored = run.read_json("guardrails")["guardrails"] if has_any else []
     guarded = [
-        f"{name}: not to {section.direction} by {section.margin:g} or more"
-        for name, section in campaign.guardrails.items()
+        f"{one['name']}: a message is closed that is shown to harm {one['outcome']} "
+        f"(direction {one['direction']}, margin {one['margin']:g})"
+        for one in stored
     ]
     closed = [
         f"closed: {one['message_id']}{_where(one['where'])}: {one['reason']}"
@@ -112,7 +121,7 @@ def _guardrails(campaign: Campaign, facts: Mapping[str, Any]) -> str:
     lowers = [
         f"lowers turnout, sent to nobody: {name}" for name in facts["lowers_turnout"]
     ]
-    lines = [f"Rules: `{campaign.campaign.rule_set}`", *guarded, *closed, *lowers]
+    lines = [f"Rules: `{run.campaign.campaign.rule_set}`", *guarded, *closed, *lowers]
     return f"## Guardrails\n\n{_items(lines)}"
 
 

@@ -257,8 +257,9 @@ def test_the_model_card_says_what_the_run_judged_and_names_no_voter(
         assert f"\n## {title}\n" in card
     assert "**Meant for.**" in card
     for name, source in run.read_json("ingest").items():
-        line = f"| {name} | {people_text(source['accepted'])} | {source['source']} |"
-        assert line in card
+        assert f"| {name} | {source['accepted']:,} | {source['source']} |" in card
+    for guardrail in run.read_json("guardrails")["guardrails"]:
+        assert f"- {guardrail['name']}: a message is closed that is shown to" in card
     ((experiment, result),) = evaluation["experiments"].items()
     assert f"- {experiment}: {POLICIES[result['champion']]}, judged on" in card
     assert not set(run.table("voters")["voter_id"]) & set(re.findall(r"\w+", card))
