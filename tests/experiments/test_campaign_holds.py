@@ -22,16 +22,8 @@ import pytest
 
 from hustings.experiments import plans
 from hustings.experiments.declaration import EXPERIMENTS
-from hustings.experiments.plans.ledger import (
-    LEDGER,
-    LedgerError,
-    noted_heads,
-    open_ledger,
-)
 from hustings.experiments.plans.recorded_files import checked
-from hustings.experiments.stages.persons import known_persons, require_tombstones
 from hustings.features.checksums import CHECKSUMS, require_unaltered
-from hustings.features.persons.keys import KEYS, KeysError
 from hustings.serving.load import read_bundle
 from tests.experiments.commands import KILLED, Commands
 from tests.experiments.test_kill import WAVE
@@ -251,8 +243,6 @@ def test_a_run_killed_at_random_is_seen_old_or_new_and_the_next_one_works(
 N_FLIPS = 400 if KILLS else 20
 """Of each kind of file."""
 KINDS = ("serving", "first", "plans", "exports")
-DATABASES = (LEDGER, KEYS)
-"""Of a campaign's folder. Flips of what they have free change nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -321,43 +311,6 @@ def test_a_flipped_bit_of_any_file_is_named(with_day: Campaign, kind: str) -> No
             read(with_day, kind)
         assert "\n" not in str(refusal.value)
     read(with_day, kind)
-
-
-def rows_of(path: Path) -> list[str]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as db:
-        return list(db.iterdump())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DATABASES)
-def test_a_flipped_bit_of_a_database_is_named_or_changes_nothing(
-    with_day: Campaign, name: str
-) -> None:
-    home, rng, n_named = with_day.home, random.Random(name), 0
-    path = home / name
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    rows = rows_of(path)
-
-    def fault() -> str:
-        try:
-            verified = open_ledger(home).verify(noted_heads(home))
-            require_tombstones(home)
-            known_persons(home)
-        except (LedgerError, KeysError) as refusal:
-            return str(refusal)
-        return verified.fault
-
-    assert fault() == ""
-    for _ in range(N_FLIPS):
-        with flipped(path, rng):
-            said = fault()
-            # of the ledger, the entry
-            is_named = name in said or "entry" in said
-            assert is_named if said else rows_of(path) == rows
-        n_named += said != ""
-    assert fault() == ""
-    assert n_named > N_FLIPS / 20
 
 
 @pytest.mark.parametrize("kind", KINDS)
