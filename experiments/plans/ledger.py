@@ -30,11 +30,15 @@ VARIABLE = "HUSTINGS_LEDGER"
 START = bytes(32)
 """What stands before the first entry."""
 PSEUDONYM_BYTES = 16
+SCHEMA = 1
+"""Version of what bodies say, in each of them; those before it have none. An entry is
+never rewritten: whoever changes what bodies say reads the earlier versions, too."""
 OPENED = "opened"
 """Suffix of the kind of an entry that opens a batch about persons."""
 _READ_AT_ONCE = 50_000
 _CACHE_KIB = 262_144
 """Memory for the pages of a SQLite ledger while a batch is written."""
+_SCHEMA_OF = re.compile(r'"schema":(\d+)')
 _DIGEST = re.compile("[0-9a-f]{64}")
 _UNREADABLE = (sqlite3.DatabaseError, UnicodeError, TypeError, AttributeError)
 """What reading a damaged file ends with."""
@@ -345,14 +349,28 @@ class Ledger:
 
         def follow(seq: int, before: bytes) -> Iterator[LedgerEntry]:
             _unmoved(after, seq, before)
-            yield from _chained(seq, before, at, [(kind, None, body)])
+            said = {**body, "schema": SCHEMA}
+            yield from _chained(seq, before, at, [(kind, None, said)])
 
         self.store.extend(follow)
         return self.head
 
     def of_nobody(self, suffix: str = "") -> list[LedgerEntry]:
-        """Entries about nobody in particular whose kind ends so, in their order."""
-        return sorted(self.store.of_kind(suffix), key=lambda entry: entry.seq)
+        """Entries about nobody in particular whose kind ends so, in their order.
+
+        Raises:
+            LedgerError: If a later version of Hustings wrote one of them.
+        """
+        entries = sorted(self.store.of_kind(suffix), key=lambda entry: entry.seq)
+        for entry in entries:
+            version = _SCHEMA_OF.search(entry.body)
+            if version is not None and int(version[1]) > SCHEMA:
+                raise LedgerError(
+                    f"entry {entry.seq} ({entry.kind}): expected version {SCHEMA} of "
+                    f"what it says or an earlier one, got {version[1]}: it was written "
+                    "by a later version of Hustings, which is to be installed"
+                )
+        return entries
 
     def append_persons(
         self,
@@ -380,7 +398,7 @@ class Ledger:
 
         def follow(seq: int, before: bytes) -> Iterator[LedgerEntry]:
             _unmoved(after, seq, before)
-            opening = (f"{kind} {OPENED}", None, body)
+            opening = (f"{kind} {OPENED}", None, {**body, "schema": SCHEMA})
             (first,) = _chained(seq, before, at, [opening])
             yield first
             persons = ((kind, pseudonym(k, first.digest), text) for k, text in rows)
@@ -391,7 +409,7 @@ class Ledger:
 
     def of_kind(self, kind: str) -> list[LedgerEntry]:
         """Entries of a kind that are about nobody in particular, in their order."""
-        return [e for e in self.store.of_kind(kind) if e.kind == kind]
+        return [e for e in self.of_nobody(kind) if e.kind == kind]
 
     def of_person(self, person_keys: Iterable[bytes]) -> list[LedgerEntry]:
         """Every entry about a person, found by the person's keys."""

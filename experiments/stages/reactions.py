@@ -14,7 +14,6 @@ from hustings.experiments.declaration import Campaign, ReactionsSection
 from hustings.experiments.stages.context import Json, Run, latest
 from hustings.experiments.stages.persons import forgotten_voters
 from hustings.features.arrays import Bools
-from hustings.features.ingest.mapping import as_it_looks
 from hustings.features.insights import CountFault, ExportFormat, Insights
 from hustings.features.tables import PERMISSIONS, TableError, check
 from hustings.serving.reactions.ballots import ballots_frame, votes
@@ -257,9 +256,7 @@ def import_insights(
     )  # fmt: skip
     _require_enough(imported, most_quarantined)
     receipts = [intake.keep(batch) for batch in batches]
-    reasons = [
-        (a.payload, f"row {a.row}: {a.reason}, got {as_it_looks(a.got)}") for a in aside
-    ]
+    reasons = [(a.payload, f"row {a.row}: {a.reason}, got {a.got}") for a in aside]
     intake.events.append(set_aside_counts(reasons, received_at=now))
     n_stored = sum(receipt.accepted for receipt in receipts)
     return replace(imported, n_kept=n_stored, n_known=n_known + n_read - n_stored)
@@ -321,7 +318,7 @@ def _largest(aside: Sequence[_Aside]) -> list[tuple[str, int, str]]:
     n_of = Counter(one.reason for one in aside)
     first = {one.reason: one for one in reversed(aside)}
     return [
-        (reason, n, f"row {first[reason].row}: got {as_it_looks(first[reason].got)}")
+        (reason, n, f"row {first[reason].row}: got {first[reason].got}")
         for reason, n in n_of.most_common()
     ]
 

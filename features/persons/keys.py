@@ -78,6 +78,8 @@ CREATE TABLE IF NOT EXISTS tombstones
      done INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS checks (part TEXT PRIMARY KEY, digest TEXT NOT NULL);
 """
+SCHEMA_VERSION = 1
+"""Of the tables, in the file's `user_version`; 0 where an earlier Hustings wrote it."""
 _NOT_DAMAGE = frozenset(
     {
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL,
@@ -584,6 +586,7 @@ def open_keys(path: Path, *, made_before: bool = False) -> Keyring:
     with _opened(path) as store:
         if made_before and not _has_campaign(store):
             raise KeysError(_damaged(path, "it holds no key of the campaign"))
+        _require_version(path, store)
         store.executescript(_SCHEMA)
         store.execute(
             "INSERT OR IGNORE INTO campaign VALUES (1, ?)",
@@ -591,6 +594,7 @@ def open_keys(path: Path, *, made_before: bool = False) -> Keyring:
         )
         store.commit()
         _take_single_rows(store)
+        store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         campaign_keys = [row[0] for row in store.execute("SELECT key FROM campaign")]
         if len(campaign_keys) != 1 or not isinstance(campaign_keys[0], bytes):
             raise KeysError(_damaged(path, "it holds no key of the campaign"))
@@ -678,6 +682,16 @@ RESTORE = (
 
 def _damaged(path: Path, fault: str) -> str:
     return f"{path}: expected the keys and tombstones as written, {fault}; {RESTORE}"
+
+
+def _require_version(path: Path, store: sqlite3.Connection) -> None:
+    version = store.execute("PRAGMA user_version").fetchone()[0]
+    if not 0 <= version <= SCHEMA_VERSION:
+        raise KeysError(
+            f"{path}: expected keys of version {SCHEMA_VERSION} or earlier, got "
+            f"{version}: a later version of Hustings wrote them, which is to be "
+            "installed, or the file was altered; nothing was changed"
+        )
 
 
 def _has_campaign(store: sqlite3.Connection) -> bool:

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple, Self
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
 
+from hustings.features.schema_versions import migrate
 from hustings.serving.reactions.ballots import (
     BALLOT_EVENTS,
-    META,
     ballots_by,
     ballots_frame,
     ballots_to_add,
@@ -34,6 +33,8 @@ from hustings.serving.reactions.payload import (
 )
 from hustings.serving.reactions.prepared import PreparedStatement
 
+VERSIONS = Path(__file__).with_name("versions")
+"""Of the tables below: who changes one adds a version."""
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
 BUSY_S = 60.0
@@ -206,15 +207,17 @@ class Events:
 
         Raises:
             ValueError: If the address is of another kind.
+            LaterStoreError: If a later version of Hustings wrote the store.
             ModuleNotFoundError: If PostgreSQL is asked for without its driver.
         """
         engine = _engine(store, within_s)
-        with engine.begin() as connection:
-            take_turn(connection)
-            for table in (*_META.sorted_tables, *META.sorted_tables):
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
+        try:
+            with engine.begin() as connection:
+                take_turn(connection)
+                migrate(connection, VERSIONS, store="events")
+        except BaseException:
+            engine.dispose()
+            raise
         return cls(engine)
 
     def close(self) -> None:

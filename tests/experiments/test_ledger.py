@@ -13,12 +13,15 @@ import pytest
 
 from hustings.experiments.plans.ledger import (
     LEDGER,
+    SCHEMA,
     START,
     STORES,
     VARIABLE,
     Head,
     Ledger,
+    LedgerError,
     LedgerMovedError,
+    _chained,
     noted_heads,
     open_ledger,
 )
@@ -69,9 +72,34 @@ def test_what_was_written_holds(ledger: Ledger) -> None:
 
 def test_a_digest_is_of_the_one_before_and_of_every_field(ledger: Ledger) -> None:
     head = ledger.append("note", {"b": 1, "a": "ü"}, at=AT)
-    told = b'1:1,25:2026-09-01T12:00:00+00:00,4:note,1:-,20:{"a":"\\u00fc","b":1}'
+    told = b"1:1,25:2026-09-01T12:00:00+00:00,4:note,1:-,31:"
+    told += b'{"a":"\\u00fc","b":1,"schema":1}'
     fields = b"".join(told.split(b",", 4))
     assert head == Head(1, hashlib.sha256(START + fields).hexdigest())
+
+
+def test_entries_say_their_version_and_earlier_ones_stay_as_they_are(
+    ledger: Ledger,
+) -> None:
+    # as the version before wrote it, without a version
+    ledger.store.extend(
+        lambda seq, before: _chained(seq, before, AT, [("note", None, {"a": 1})])
+    )
+    (old,) = ledger.of_nobody()
+    ledger.append("note", {"a": 2}, at=AT)
+    ledger.append_persons("assignment", {"a": 3}, [(KEYS["p1"], "[]")], at=AT)
+    assert ledger.of_nobody()[0] == old
+    assert json.loads(old.body) == {"a": 1}
+    assert [json.loads(e.body).get("schema") for e in ledger.of_nobody()] == [
+        None, SCHEMA, SCHEMA,
+    ]  # fmt: skip
+    assert ledger.verify().fault == ""
+    later = {"a": 4, "schema": SCHEMA + 1}
+    ledger.store.extend(
+        lambda seq, before: _chained(seq, before, AT, [("note", None, later)])
+    )
+    with pytest.raises(LedgerError, match=r"entry 5 \(note\).*later version"):
+        ledger.of_kind("note")
 
 
 @pytest.mark.parametrize(

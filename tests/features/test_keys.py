@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from hustings.features.persons.keys import (
+    KEYS,
+    SCHEMA_VERSION,
     TOMBSTONES_COPY,
     Forgotten,
     Keyring,
@@ -252,3 +254,18 @@ def test_the_copy_is_private_and_checked_and_written_again(keys: Keyring) -> Non
     copy.unlink()
     keys.forgotten()
     assert copy.read_text() == text
+
+
+def test_keys_of_a_later_version_are_refused_and_stay_as_they_are(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / KEYS
+    open_keys(path)
+    store = sqlite3.connect(path)
+    assert store.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    store.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    store.close()
+    before = path.read_bytes()
+    with pytest.raises(KeysError, match="a later version of Hustings"):
+        open_keys(path, made_before=True)
+    assert path.read_bytes() == before

@@ -19,8 +19,10 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hustings.features.schema_versions import LaterStoreError
 from hustings.features.tables import PERMISSIONS, check
-from hustings.serving.reactions.ballots import votes, votes_before
+from hustings.serving.reactions import store as store_module
+from hustings.serving.reactions.ballots import BALLOT_EVENTS, votes, votes_before
 from hustings.serving.reactions.payload import (
     EventBatch,
     KeyMissing,
@@ -538,3 +540,47 @@ def test_an_unknown_store_is_refused_by_its_kind_alone():
     with pytest.raises(ValueError, match=r"got mysql://\.\.\.") as failure:
         Events.open("mysql://joe:secret@host/name")
     assert "secret" not in str(failure.value)
+
+
+# --- stores of earlier versions -------------------------------------------------------
+
+FIRST_STORE = """
+CREATE TABLE reaction_events (seq INTEGER NOT NULL PRIMARY KEY, event_id TEXT NOT NULL
+    UNIQUE, message_id TEXT, post_id TEXT, platform TEXT NOT NULL, kind TEXT NOT NULL,
+    occurred_at BIGINT NOT NULL, received_at BIGINT NOT NULL, count INTEGER NOT NULL,
+    person TEXT, place TEXT, age_band TEXT, sex TEXT, segment TEXT, in_area BOOLEAN,
+    account_age_days INTEGER, text TEXT, issue TEXT, issue_confidence DOUBLE PRECISION);
+INSERT INTO reaction_events (seq, event_id, platform, kind, occurred_at, received_at,
+    count) VALUES (1, 'e1', 'x', 'like', 1788000000000000, 1788000000000000, 3);
+"""
+"""As the first version made it: without wishes, ballots and a version."""
+
+
+def test_a_store_of_an_earlier_version_is_migrated_with_a_line_said(address, caplog):
+    engine = store_module._engine(address)
+    with engine.begin() as connection:
+        for statement in FIRST_STORE.split(";")[:-1]:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    migrated = Events.open(address)
+    assert "store of events is migrated: the time before versions -> version" in (
+        caplog.text
+    )
+    assert migrated.since()[0]["event_id"].tolist() == ["e1"]
+    assert migrated.n_open_wishes() == 0
+    assert migrated.ballots().empty
+    declared = [*store_module._META.sorted_tables, BALLOT_EVENTS]
+    inspector = sa.inspect(migrated.engine)
+    for table in declared:
+        columns = {c["name"]: c["nullable"] for c in inspector.get_columns(table.name)}
+        assert columns == {c.name: c.nullable for c in table.columns}, table.name
+    caplog.clear()
+    Events.open(address).close()
+    assert not caplog.text
+    with migrated.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE hustings_events_version SET version_num = '9999'"
+        )
+    migrated.close()
+    with pytest.raises(LaterStoreError, match="written by a later version"):
+        Events.open(address)
