@@ -824,7 +824,9 @@ def test_a_campaign_without_plans_is_told_what_makes_one(
         app, ["lift", "--campaign", str(home), "--data", str(tmp_path)]
     )
     assert done.exit_code == MISSING
-    assert "hustings day" in done.output
+    said = " ".join(done.output.split())
+    where = f"--campaign {home} --data {tmp_path}"
+    assert f"--approve-by NAME {where}` makes one" in said
 
 
 def test_power_reads_noise_and_lifts_from_the_campaigns_own_test(home: Path) -> None:
