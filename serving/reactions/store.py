@@ -528,6 +528,22 @@ def take_turn(connection: sa.Connection) -> None:
 # --- databases ------------------------------------------------------------------------
 
 
+def file_of(store: str | Path) -> Path | None:
+    """The file behind an address of a store; None for one on a server.
+
+    >>> file_of("sqlite:///events.db"), file_of("postgresql://host/name")
+    (PosixPath('events.db'), None)
+    """
+    kind, separator, rest = str(store).partition("://")
+    if not separator:
+        return Path(store)
+    return _file(rest) if kind == "sqlite" else None
+
+
+def _file(rest: str) -> Path:
+    return Path(rest.removeprefix("/"))
+
+
 def _engine(store: str | Path) -> sa.Engine:
     kind, separator, rest = str(store).partition("://")
     if not separator:
@@ -576,7 +592,7 @@ def _postgresql(rest: str) -> sa.Engine:
 
 
 STORES: Mapping[str, Callable[[str], sa.Engine]] = {
-    "sqlite": lambda rest: _sqlite(Path(rest.removeprefix("/"))),
+    "sqlite": lambda rest: _sqlite(_file(rest)),
     "postgresql": _postgresql,
 }
 """Kinds of stores by how their address begins."""
