@@ -56,20 +56,23 @@ def write_checksums(folder: Path, *, apart: Collection[str] = ()) -> None:
     write_json(folder / CHECKSUMS, digests)
 
 
-def renew_checksums(folder: Path, *, since_ns: int, lost: Collection[str]) -> None:
+def renew_checksums(folder: Path, *, since_ns: int, lost: Collection[str]) -> list[str]:
     """Take up what was written, added and removed since a moment, and nothing else.
 
     Args:
         folder: One without checksums stays so.
         since_ns: By the file system's clock, as `st_ctime_ns` has it.
         lost: Files that were missing already then (`lost_files`): they stay so.
+
+    Returns:
+        Files whose content is another now, that are new or that have gone.
     """
     if not (folder / CHECKSUMS).is_file():
-        return
+        return []
     try:
         before = _read(folder)
     except AlteredError:
-        return  # it is found, not mended
+        return []  # it is found, not mended
     files = _files(folder)
     written = {name for name in files if _written_since(folder / name, since_ns)}
     now = {
@@ -85,6 +88,8 @@ def renew_checksums(folder: Path, *, since_ns: int, lost: Collection[str]) -> No
     }
     if now != before:
         write_json(folder / CHECKSUMS, now)
+    names = sorted(now.keys() | before.keys())
+    return [name for name in names if now.get(name) != before.get(name)]
 
 
 def lost_files(folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats
+from hustings.features.persons.identity import ids_of_persons, person_of_each_id
 from hustings.features.tables import UNDECIDED
 
 SERVING = "serving"
@@ -362,16 +363,8 @@ def _persons(home: Path) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
     if not path.exists():
         return {}, {}
     columns = ["voter_id", "former_id", "person"]
-    identity = pd.read_parquet(path, columns=columns).drop_duplicates("voter_id")
-    former = identity.dropna(subset="former_id")
-    person = dict(zip(former["former_id"], former["person"], strict=True))
-    person |= dict(zip(identity["voter_id"], identity["person"], strict=True))
-    of_renamed = identity[identity["person"].isin(former["person"])]
-    ids = {
-        str(name): frozenset(rows["voter_id"]) | frozenset(rows["former_id"].dropna())
-        for name, rows in of_renamed.groupby("person")
-    }
-    return person, ids
+    person = person_of_each_id(pd.read_parquet(path, columns=columns))
+    return person, ids_of_persons(person)
 
 
 def _reported(home: Path) -> list[Path]:

@@ -5,7 +5,8 @@ the moment of the request, and from the campaign's plans, where the bundle lies 
 them.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -391,7 +392,8 @@ class Endpoint:
         """
         name, prices = self._audience(request.audience)
         body = request.model_dump_json(exclude={"request_id"})
-        given = self._answer_to(request.request_id, body)
+        with _changed_request_refused():
+            given = self._answer_to(request.request_id, body)
         if given is not None:
             return given
         if prices.settings.by_household:
@@ -429,7 +431,9 @@ class Endpoint:
                 turn.keep_answer(request.request_id, body, answer)
             return answer
 
-        return self.decisions.turn(decide, at)
+        # another request of the same name may have been answered meanwhile
+        with _changed_request_refused():
+            return self.decisions.turn(decide, at)
 
     def report_sent(self, request: SentRequest, *, at: pd.Timestamp) -> Json:
         """Record recommendations that were carried out, all or none.
@@ -453,14 +457,7 @@ class Endpoint:
     def _answer_to(self, request_id: str | None, body: str) -> Json | None:
         if request_id is None:
             return None
-        try:
-            return self.decisions.answer_to(request_id, body)
-        except RequestChangedError:
-            refuse(
-                "request_id",
-                "expected a new name, or the request that was answered under it",
-                status=409,
-            )
+        return self.decisions.answer_to(request_id, body)
 
     def _audience(self, audience: str | None) -> tuple[str, AudiencePrices]:
         name = audience
@@ -548,6 +545,19 @@ class Endpoint:
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
             settings=settings, model_version=self._model_version,
         )  # fmt: skip
+
+
+@contextmanager
+def _changed_request_refused() -> Iterator[None]:
+    """Refuse a request under a name under which another one was answered."""
+    try:
+        yield
+    except RequestChangedError:
+        refuse(
+            "request_id",
+            "expected a new name, or the request that was answered under it",
+            status=409,
+        )
 
 
 def _with_segments_that_count(settings: OfferSettings, policy: Policy) -> OfferSettings:

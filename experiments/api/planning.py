@@ -33,7 +33,7 @@ from hustings.experiments.stages.plan_limits import campaign_value
 from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import CHANNELS, NO_MODEL
 from hustings.features.training_set import Arm
-from hustings.serving.plan import PlanSettings
+from hustings.serving.plan import PlanSettings, require_holdout
 from hustings.training.policy_value.policies import Options, Policy
 
 _NAMES, _NUMBERS, _MODEL = (
@@ -181,13 +181,8 @@ def plan(
     )  # fmt: skip
     planned = planned_again(inputs)
     designed = designed_again(inputs, planned)
-    if not (designed.assignments["role"] == "holdout").any():
-        raise ValueError(
-            f"holdout_share: expected somebody of {n:,} voters "
-            f"({len(set(unit)):,} drawn apart) to be held out, got nobody by a share "
-            f"of {holdout_share}: a holdout is always kept; plan more voters at once, "
-            "or with a larger share"
-        )
+    held = (designed.assignments["role"] == "holdout").to_numpy()
+    require_holdout(held, unit, settings.holdout_share)
     best = planned.over_everybody
     return PlannedContacts(
         name,

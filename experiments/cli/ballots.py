@@ -16,10 +16,12 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     RunId,
+    address_of,
     changing,
     errors_reported,
     known_run,
     make_run,
+    of_past_days,
     print_error,
     say_next,
 )
@@ -89,6 +91,9 @@ def already_voted(
                         "stands": stands,
                         "offers_ended": n_ended,
                         "taken_out": {m.plan_id: m.n_removed for m in mended},
+                        "left_of_past_days": {
+                            m.plan_id: m.n_of_past_days for m in mended
+                        },
                         "chase": {name: len(rows) for name, rows in lists.items()},
                         "folder": None if folder is None else str(folder),
                     },
@@ -100,6 +105,12 @@ def already_voted(
             if n_ended:
                 lines.append(f"{n_ended:,} open offers to them have ended.")
             lines += _mended_text(mended)
+            options = address_of(campaign, data).options
+            lines += [
+                of_past_days(one.plan_id, one.n_of_past_days, options)
+                for one in mended
+                if one.n_of_past_days
+            ]
             lines += [
                 f"{folder}/chase-{name}.csv: {len(rows):,} voters whose ballot is out"
                 for name, rows in lists.items()

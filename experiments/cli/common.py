@@ -3,9 +3,11 @@
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -157,7 +159,13 @@ def alone(
         return
     # a folder of an earlier version could be read by everybody
     home.chmod(0o700)
-    with one_command(home, command, at=at):
+    with one_command(home, command, at=at) as taken_up:
+        if taken_up:
+            _say(
+                "A command was cut off. Files that changed since it began are taken as "
+                f"written by it: {', '.join(taken_up)}. Whoever changed one by hand "
+                "makes it anew."
+            )
         for sentence in publish_again(home):
             _say(sentence)
         for left in remove_unfinished(home, at=at):
@@ -215,6 +223,7 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
     """A wrong campaign or table ends with its message and an exit code of its own."""
     from hustings.features.ingest import DataMissing
 
+    _GIVEN.set(None)
     try:
         yield
     except (typer.Exit, typer.Abort, KeyboardInterrupt):
@@ -233,15 +242,79 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
 
 def print_error(text: str) -> None:
     """Print what was wrong with the campaign or its data."""
-    console.print(f"[red]error:[/red] {_escaped(text)}")
+    console.print(f"[red]error:[/red] {_escaped(as_to_type(text))}")
+
+
+def as_to_type(text: str) -> str:
+    """A text in which each command is as it has to be typed for the campaign at hand.
+
+    What fails deep inside names a command, as in `hustings run`, and does not know how
+    this command was told which campaign is meant and where it lies: that is added here.
+
+    Args:
+        text: Commands in it stand between backticks.
+    """
+    given = _GIVEN.get()
+    if given is None:
+        return text
+    return _COMMAND.sub(lambda said: f"`hustings {given.typed(said[1])}`", text)
+
+
+_COMMAND = re.compile(r"`hustings ([^`]+)`(?! \(process)")
+"""A command that a text names; not one that is at work."""
+OF_NO_CAMPAIGN = frozenset({"init", "schema", "components"})
+"""Commands that take no --campaign."""
+WITHOUT_DATA = frozenset({"month", "rules"})
+"""Commands of a campaign that take no --data."""
+WITH_STORE = frozenset(
+    {
+        "ingest", "features", "train", "evaluate", "promote", "score", "plan", "report",
+        "run", "day", "compare", "remove-provider", "rollback", "runs", "lift", "power",
+        "show", "forget", "web",
+    }
+)  # fmt: skip
+"""Commands that take --store."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """How this command was told which campaign is meant, and where it lies."""
+
+    address: "CampaignAddress"
+    home: Path
+    store: Path | None
+    """None for the one that commands use without an option."""
+
+    def typed(self, words: str) -> str:
+        """A command with the options that say the same."""
+        command = words.split()[0]
+        if command in OF_NO_CAMPAIGN or "--campaign" in words:
+            return words
+        if command in WITHOUT_DATA:
+            return f"{words} --campaign {shlex.quote(self.address.campaign)}"
+        if command not in WITH_STORE:
+            return f"{words} {self.address.options}"
+        if self.store is None:
+            return f"{words} {self._with_store()}"
+        return f"{words} {self.address.options} --store {shlex.quote(str(self.store))}"
+
+    def _with_store(self) -> str:
+        """Options with the store of the latest run, where its record can be read."""
+        try:
+            return self.address.with_store(self.home)
+        except (OSError, ValueError):
+            return self.address.options
+
+
+_GIVEN: "ContextVar[_Given | None]" = ContextVar("_GIVEN", default=None)
+
+
+def _say(sentence: str) -> None:
+    console.print(_escaped(as_to_type(sentence)), soft_wrap=True)
 
 
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def _say(sentence: str) -> None:
-    console.print(_escaped(sentence), soft_wrap=True)
 
 
 @contextmanager
@@ -300,6 +373,8 @@ def make_run(
         # a twin is another campaign: it must not meet the champion of the first
         declared.campaign.name += "-null" if null_twin else ""
     home = data / declared.campaign.name
+    elsewhere = None if store == DEFAULT_STORE else store
+    _GIVEN.set(_Given(address_of(campaign, data), home, elsewhere))
     return Run(
         at=utc_now(),
         campaign=declared,
@@ -377,10 +452,25 @@ def address_of(campaign: str, data: Path) -> "CampaignAddress":
     return CampaignAddress(campaign, elsewhere, DEFAULT_STORE)
 
 
+def of_past_days(plan_id: str, n_contacts: int, options: str) -> str:
+    """Contacts that an export left on lists of days that have passed, in words.
+
+    Args:
+        plan_id: The plan.
+        n_contacts: How many.
+        options: Of the campaign's address.
+    """
+    return (
+        f"plan {plan_id}: {n_contacts:,} contacts of days that have passed were left: "
+        f"mark what was sent with `hustings plans sent {plan_id} {options}`"
+    )
+
+
 def home_of(campaign: str, data: Path) -> Path:
     """The folder of a campaign's runs."""
     from hustings.experiments.declaration import load_campaign
 
     home = data / load_campaign(campaign).campaign.name
+    _GIVEN.set(_Given(address_of(campaign, data), home, None))
     settle(home)
     return home

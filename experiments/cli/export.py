@@ -13,10 +13,12 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     RunId,
+    address_of,
     changing,
     errors_reported,
     known_run,
     make_run,
+    of_past_days,
     say_next,
 )
 
@@ -86,6 +88,10 @@ def export(
         if out is not None and exported.folder is not None:
             record_outside(run.home, exported.folder, plan_id=plan, at=run.at)
         typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
+        if exported.n_of_past_days:
+            address = address_of(campaign, data)
+            left = of_past_days(plan, exported.n_of_past_days, address.options)
+            typer.echo(left, err=as_json)
         if to:
             rows = contacts_to_database(run, plan, to, table, out=out)
             record_outside_table(

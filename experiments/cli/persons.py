@@ -18,6 +18,7 @@ from hustings.experiments.cli.common import (
     MlflowServer,
     StoreFolder,
     alone,
+    as_to_type,
     errors_reported,
     home_of,
     make_run,
@@ -165,18 +166,25 @@ def forget(
     person is said first. What was cut off goes on with the next call.
     """
     with errors_reported(debug=debug):
-        from hustings.experiments.privacy.forget import as_json as json_of
         from hustings.experiments.privacy.forget import (
+            ErasureReport,
+            before_erasure,
             erasure_text,
             handed_out_text,
             resume,
         )
+        from hustings.experiments.privacy.forget import as_json as json_of
         from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.personal_data import CampaignStores
 
         run = make_run(campaign, data, store, mlflow)
         where = CampaignStores(run.campaign, run.home, store, mlflow)
+
+        def say_handed_out(report: ErasureReport) -> None:
+            typer.echo("\n".join(handed_out_text(report)), err=True)
+
         if voter and not yes:
+            say_handed_out(before_erasure(where, voter))
             typer.confirm(
                 "This cannot be undone: every trace of the person goes. Go on?",
                 abort=True, err=True,
@@ -189,13 +197,12 @@ def forget(
                 reports = [
                     forget_person(
                         where, voter, at=run.at, batch=batch,
-                        tell=lambda report: typer.echo(
-                            "\n".join(handed_out_text(report)), err=True
-                        ),
+                        tell=say_handed_out,
                     )
                 ]  # fmt: skip
         for report in reports:
-            typer.echo(json_of(report) if as_json else erasure_text(report))
+            text = json_of(report) if as_json else as_to_type(erasure_text(report))
+            typer.echo(text)
         if any(report.left for report in reports):
             raise typer.Exit(FAILED)
 

@@ -120,12 +120,15 @@ class MendedLists:
     Attributes:
         plan_id: The plan.
         n_removed: Contacts to take out.
+        n_of_past_days: Contacts whose voters have voted, on lists of days that are over
+            and were not marked as sent: left as they are.
         folder: Of the files that name them; None where there are none.
         failure: Why the lists could not be looked at; empty where they could.
     """
 
     plan_id: str
     n_removed: int
+    n_of_past_days: int
     folder: Path | None
     failure: str
 
@@ -322,7 +325,9 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
             continue
         outside = lists_outside(run.home, name)
         if outside and _has_voters_of(run.home, name, voted):
-            mended.append(MendedLists(name, 0, None, _to_mend_outside(name, outside)))
+            mended.append(
+                MendedLists(name, 0, 0, None, _to_mend_outside(name, outside))
+            )
         left = earlier_status(run.home / EXPORTS / name)
         if left.empty:
             continue
@@ -332,9 +337,10 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
                 run, stated(run.home, name, record.state), at=at, channels=channels
             )
         except (ExportError, PlanStepError, FileNotFoundError, LockedError) as failure:
-            mended.append(MendedLists(name, 0, None, str(failure)))
+            mended.append(MendedLists(name, 0, 0, None, str(failure)))
         else:
-            mended.append(MendedLists(name, exported.n_removed, exported.folder, ""))
+            n, n_past = exported.n_removed, exported.n_of_past_days
+            mended.append(MendedLists(name, n, n_past, exported.folder, ""))
     return mended
 
 
@@ -440,14 +446,14 @@ def write_chase(
         at: Now.
     """
     parent, stamp = run.home / EXPORTS / CHASE, f"{naive_utc(at):%Y%m%dT%H%M%SZ}"
-    with written_whole(parent, stamp) as aside:
+    with written_whole(parent, stamp) as (aside, folder):
         files = [
             file_entry(write_table(frame, aside / f"chase-{channel}", "csv"))
             | {"rows": len(frame)}
             for channel, frame in lists.items()
         ]
-        write_manifest(aside, {"stamp": stamp, "at": str(at), "files": files})
-    return parent / stamp
+        write_manifest(aside, {"stamp": folder.name, "at": str(at), "files": files})
+    return folder
 
 
 def standing_counts(run: Run) -> dict[str, int]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import RepeatRule
-from hustings.experiments.plans import PLANS, record_of
+from hustings.experiments.plans import PLANS, SENT, record_of
 from hustings.experiments.plans.checks import unaltered
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.signing import signed_texts
@@ -33,6 +33,7 @@ from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, no_places
 from hustings.serving.eligible import (
+    ALREADY_VOTED,
     CurrentFacts,
     recheck,
     stopped_messages,
@@ -44,7 +45,12 @@ from hustings.serving.export import (
     Planned,
     export_plan,
 )
-from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
+from hustings.serving.export.folder import (
+    earlier_status,
+    exports_of,
+    in_time,
+    read_manifest,
+)
 from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.settings import FileFormat, require_exportable
@@ -126,8 +132,9 @@ def export(
     """
     campaign = run.campaign
     require_exportable(campaign.campaign.rule_set, stated_plan.state, before=True)
+    plan_id = stated_plan.plan_id
     planned = Planned(
-        stated_plan.plan_id,
+        plan_id,
         stated_plan.state,
         stated_plan.plan,
         stated_plan.assignments,
@@ -135,16 +142,18 @@ def export(
         run.table("voters"),
         stated_plan.places,
         contact_details(run),
+        frozenset(step.key for step in record_of(run.home, plan_id).of(SENT)),
+        frozenset({ALREADY_VOTED}),
     )
     facts = facts_now(run, naive_utc(at))
-    parent = (out or run.home / EXPORTS) / stated_plan.plan_id
+    parent = (out or run.home / EXPORTS) / plan_id
     return export_plan(
         planned,
         export_settings(campaign, file_format),
         parent,
         _stamp(at),
         recheck=lambda contacts, when: _first_code(
-            online_codes(run, stated_plan.plan_id, contacts, when),
+            online_codes(run, plan_id, contacts, when),
             recheck(contacts, facts, when),
         ),
         stopped=stopped_messages(facts),
@@ -236,7 +245,7 @@ class ExportBatch(NamedTuple):
 
     Attributes:
         withheld: voter_id (or place), reason: what of the plan was not handed out, or
-            taken out since.
+            taken out by the day it was for.
         list_sha256: Of the file that left first, or of the digests of its files.
     """
 
@@ -256,7 +265,7 @@ def batches(parent: Path) -> dict[str, ExportBatch]:
     exports = exports_of(parent)
     if not exports:
         return {}
-    files, status = read_manifest(exports[0])["files"], earlier_status(parent)
+    files, status = read_manifest(exports[0])["files"], in_time(parent)
     batch_by_name, day = {}, status["send_on"].dt.strftime("%Y-%m-%d")
     for (send_on, channel), batch_rows in status.groupby(
         [day, "channel"], observed=True

@@ -118,7 +118,7 @@ def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
     if decisions.empty or not (decisions["decided_on"] <= as_of).any():
         raise FileNotFoundError(
             f"{home / PLANS}: expected a plan that is locked or sent and begins by "
-            f"{as_of:%Y-%m-%d}, got none; `hustings day --campaign CAMPAIGN --date D "
+            f"{as_of:%Y-%m-%d}, got none; `hustings day --date {as_of:%Y-%m-%d} "
             "--approve-by NAME` makes one"
             + " ".join(["", *sent_online(home, as_of).sentences()])
         )

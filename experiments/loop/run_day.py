@@ -59,7 +59,7 @@ from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_key
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.stored import Stored
 from hustings.features.training_set import arm_costs, household
-from hustings.serving.plan import GroupBound, Plan, PlanSettings
+from hustings.serving.plan import GroupBound, Plan, PlanSettings, require_holdout
 from hustings.serving.plan.explain import limits_used
 
 KEPT_AT_MOST = 50_000_000
@@ -280,14 +280,15 @@ def _held(morning: Morning) -> Bools:
     run, voters, path = morning.run, morning.voters, morning.run.home / IDENTITY
     written = path.stat().st_mtime_ns if path.exists() else 0
     key = (run.folder, written, morning.by_household, morning.settings.salt)
+    unit = household(voters) if morning.by_household else voters["voter_id"]
     if key not in _HELD:
-        unit = household(voters) if morning.by_household else voters["voter_id"]
         _HELD.clear()
         _HELD[key] = held_voters(
             run.home, voters, unit.to_numpy(dtype=object),
             by_household=morning.by_household, salt=morning.settings.salt,
             share=morning.settings.holdout_share,
         )  # fmt: skip
+    require_holdout(_HELD[key], unit.to_numpy(), morning.settings.holdout_share)
     return _HELD[key]
 
 

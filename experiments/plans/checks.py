@@ -28,6 +28,7 @@ from hustings.experiments.plans.record import (
     PlanStepError,
     Step,
 )
+from hustings.features.persons.identity import person_of_each_id
 
 CENT = 0.01
 FAILED = ("voter_id", "reason")
@@ -191,17 +192,9 @@ def decided_once(
 
 def persons_of(home: Path, voter_ids: pd.Series) -> list[str]:
     """The person behind each id, present or former; the id where none is known."""
-    path, person_of = home / IDENTITY, dict[str, str]()
-    if path.exists():
-        identity = read_table(path).drop_duplicates("voter_id")
-        former = identity.dropna(subset="former_id")
-        person_of = _pairs(former["former_id"], former["person"])
-        person_of |= _pairs(identity["voter_id"], identity["person"])
+    path = home / IDENTITY
+    person_of = person_of_each_id(read_table(path)) if path.exists() else {}
     return [person_of.get(voter, voter) for voter in voter_ids.tolist()]
-
-
-def _pairs(keys: pd.Series, values: pd.Series) -> dict[str, str]:
-    return dict(zip(keys.tolist(), values.tolist(), strict=True))
 
 
 # --- money ----------------------------------------------------------------------------

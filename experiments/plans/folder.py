@@ -70,7 +70,7 @@ def alone(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]:
+def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[list[str]]:
     """One command at a time changes a campaign; the second is refused at once.
 
     A command may take hours, a step of a plan (`alone`) an instant: those who only read
@@ -83,6 +83,10 @@ def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]
         command: Its name, for the one that is refused.
         at: When it began.
 
+    Yields:
+        Files that changed since a command began that was killed, and are taken as
+        written by it: nobody can tell whether another has written them.
+
     Raises:
         LockedError: If another command is at work, saying which and since when.
     """
@@ -91,11 +95,10 @@ def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]
     killed_ns = holder_since(home / LOCK)
     with locked(home / LOCK, holder=holder):
         begun_ns = (home / LOCK).stat().st_mtime_ns
-        if killed_ns is not None:
-            _renew(home, killed_ns, {})
+        taken_up = [] if killed_ns is None else _renew(home, killed_ns, {})
         lost = {folder: lost_files(folder) for folder in checked_folders(home)}
         try:
-            yield
+            yield taken_up
         finally:
             _renew(home, begun_ns, lost)
 
@@ -105,9 +108,14 @@ def checked_folders(home: Path) -> list[Path]:
     return sorted(path.parent for path in home.glob(f"[!.]*/{CHECKSUMS}"))
 
 
-def _renew(home: Path, since_ns: int, lost: Mapping[Path, list[str]]) -> None:
-    for folder in checked_folders(home):
-        renew_checksums(folder, since_ns=since_ns, lost=lost.get(folder, ()))
+def _renew(home: Path, since_ns: int, lost: Mapping[Path, list[str]]) -> list[str]:
+    return [
+        f"{folder.name}/{name}"
+        for folder in checked_folders(home)
+        for name in renew_checksums(
+            folder, since_ns=since_ns, lost=lost.get(folder, ())
+        )
+    ]
 
 
 def write_aside(

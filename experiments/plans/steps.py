@@ -436,7 +436,7 @@ def send_online(home: Path, plan_id: str, *, at: pd.Timestamp) -> int:
     carried_out = of_plans.loc[of_plans["plan_id"] == plan_id, "voter_id"]
     voters = _not_handed_over(home, record, carried_out.drop_duplicates())
     if len(voters):
-        send(home, plan_id, f"{PREFIX}{at:%Y-%m-%dT%H%M%S}", voters, at=at)
+        send(home, plan_id, f"{PREFIX}{at:%Y-%m-%dT%H%M%S.%f}", voters, at=at)
     return len(voters)
 
 

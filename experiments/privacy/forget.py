@@ -36,6 +36,7 @@ from hustings.experiments.plans.backups import (
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.recorded_files import outside as outside_exports
 from hustings.experiments.privacy import personal_data
+from hustings.experiments.privacy.event_store import EventStore, event_stores_outside
 from hustings.experiments.privacy.personal_data import CampaignStores, DataSubject
 from hustings.experiments.stages.persons import (
     IDENTITY,
@@ -140,12 +141,57 @@ def forget(
         What was taken out, and what others have to know.
 
     Raises:
+        DataMissing: If the campaign's store of events does not answer: nothing was
+            deleted then.
         FileNotFoundError: If the campaign has no folder.
     """
     resume(where, at=at)
+    with event_stores_outside(where) as stores:
+        return _forgotten_in(where, stores, voter_id, at=at, batch=batch, tell=tell)
+
+
+def _forgotten_in(
+    where: CampaignStores,
+    stores: list[EventStore],
+    voter_id: str,
+    *,
+    at: pd.Timestamp,
+    batch: str,
+    tell: Callable[[ErasureReport], None],
+) -> ErasureReport:
     keys = known_persons(where.home).keys
+    subject, report = _before_erasure(where, stores, keys, voter_id)
+    tell(report)
+    keys.bury(_tombstones(subject), batch=batch)
+    who = subject.row_matcher(keys)
+    return _finished(where, stores, keys, who, subject, report, at=at, batch=batch)
+
+
+def before_erasure(where: CampaignStores, voter_id: str) -> ErasureReport:
+    """What an erasure would say before it deletes anything; nothing is changed.
+
+    Args:
+        where: The campaign.
+        voter_id: Any id that the person has had.
+
+    Raises:
+        DataMissing: If the campaign's store of events does not answer.
+        FileNotFoundError: If the campaign has no folder.
+    """
+    where.require()
+    keys = known_persons(where.home).keys
+    with event_stores_outside(where) as stores:
+        return _before_erasure(where, stores, keys, voter_id)[1]
+
+
+def _before_erasure(
+    where: CampaignStores, stores: list[EventStore], keys: Keyring, voter_id: str
+) -> tuple[DataSubject, ErasureReport]:
+    """The person, and what cannot be found out once nothing is held any more."""
     outside, unread = personal_data.outside(where.campaign)
-    subject = personal_data.data_subject_of(voter_id, where.home, outside)
+    frames = [table.frame for table in outside]
+    frames += [rows for store in stores for rows in store.key_rows()]
+    subject = personal_data.data_subject_of(voter_id, where.home, frames)
     who = subject.row_matcher(keys)
     report = ErasureReport(
         removed={},
@@ -163,9 +209,7 @@ def forget(
         exported=outside_exports(where.home),
         before=_requests_before(where.home, keys, voter_id),
     )
-    tell(report)
-    keys.bury(_tombstones(subject), batch=batch)
-    return _finished(where, keys, who, subject, report, at=at, batch=batch)
+    return subject, report
 
 
 def resume(where: CampaignStores, *, at: pd.Timestamp) -> list[ErasureReport]:
@@ -176,15 +220,25 @@ def resume(where: CampaignStores, *, at: pd.Timestamp) -> list[ErasureReport]:
         at: When, for the ledger.
 
     Raises:
+        DataMissing: If the campaign's store of events does not answer.
         FileNotFoundError: If the campaign has no folder.
     """
     where.require()
     keys = known_persons(where.home).keys
-    return [_resumed(where, keys, batch, at=at) for batch in keys.pending()]
+    pending = keys.pending()
+    if not pending:
+        return []
+    with event_stores_outside(where) as stores:
+        return [_resumed(where, stores, keys, batch, at=at) for batch in pending]
 
 
 def _resumed(
-    where: CampaignStores, keys: Keyring, batch: str, *, at: pd.Timestamp
+    where: CampaignStores,
+    stores: list[EventStore],
+    keys: Keyring,
+    batch: str,
+    *,
+    at: pd.Timestamp,
 ) -> ErasureReport:
     buried = keys.forgotten(batch=batch)
     identity = read_identity(where.home)
@@ -194,12 +248,13 @@ def _resumed(
     )
     subject = DataSubject(ids, persons_of(identity, ids), {}, ids)
     return _finished(
-        where, keys, buried, subject, ErasureReport({}), at=at, batch=batch
+        where, stores, keys, buried, subject, ErasureReport({}), at=at, batch=batch
     )
 
 
 def _finished(
     where: CampaignStores,
+    stores: list[EventStore],
     keys: Keyring,
     who: Forgotten,
     subject: DataSubject,
@@ -217,10 +272,16 @@ def _finished(
     report = replace(report, backups=bury_in_backups(where.home, keys))
     forgetting(where.home, batch=batch, at=at)
     report.removed.update(sweep(where.home, who, subject.words))
+    for store in stores:
+        removed = store.without(who, subject.words)
+        report.removed.update({f"{store.name} {t}": n for t, n in removed.items()})
     forgotten(where.home, batch=batch, at=at)
     report = replace(report, endpoint=_never_contact(where.home, keys))
     keys.destroy(subject.persons)
     report.left.extend(residue([where.home, where.store], subject.words))
+    for store in stores:
+        held = store.rows_of(who, subject.words)
+        report.left.extend(f"{store.name} {table}" for table, _ in held)
     if report.left:
         return report
     identity = read_identity(where.home)

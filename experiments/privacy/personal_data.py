@@ -6,7 +6,7 @@
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +117,7 @@ class DataSubject:
 
 
 def data_subject_of(
-    voter_id: str, home: Path, outside: Iterable["Outside"] = ()
+    voter_id: str, home: Path, elsewhere: Sequence[pd.DataFrame]
 ) -> DataSubject:
     """Everything that a campaign knows a person by.
 
@@ -127,11 +127,10 @@ def data_subject_of(
     Args:
         voter_id: Any id that the person has had.
         home: The campaign's folder.
-        outside: Tables that lie elsewhere.
+        elsewhere: Rows of tables that lie outside the folder.
     """
     identity = read_identity(home)
     ids = ids_of(identity, voter_id.strip())
-    elsewhere = [table.frame for table in outside]
 
     def frames() -> Iterator[tuple[pd.DataFrame, Bools]]:
         # the identity map's own name of a person is no pseudonym of a reactor
@@ -332,12 +331,24 @@ def sqlite_rows(
     """A person's rows of one table, indexed by rowid: by keys, or by words in texts."""
     parts = []
     for part in _parts(store, table, columns):
-        is_person = (
-            who.rows(part) if key_columns(columns) else np.zeros(len(part), bool)
-        )
-        is_person |= _telling_rows(part, words)
-        parts.append(part[is_person])
+        parts.append(part[rows_about(part, who, words)])
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+
+
+def rows_about(rows: pd.DataFrame, who: Forgotten, words: frozenset[str]) -> Bools:
+    """Whether each row of a table is a person's: by keys, or by words in texts.
+
+    Args:
+        rows: All columns of the table.
+        who: Recognises the person's rows.
+        words: Ids and addresses that texts may hold.
+
+    Returns:
+        Shape (n_rows,).
+    """
+    by_key = who.rows(rows) if key_columns(rows.columns) else np.zeros(len(rows), bool)
+    about: Bools = by_key | _telling_rows(rows, words)
+    return about
 
 
 def _telling_rows(rows: pd.DataFrame, words: frozenset[str]) -> Bools:

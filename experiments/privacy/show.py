@@ -9,6 +9,7 @@ import pandas as pd
 
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.privacy import personal_data
+from hustings.experiments.privacy.event_store import EventStore, event_stores_outside
 from hustings.experiments.privacy.personal_data import CampaignStores, DataSubject
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.persons.keys import Forgotten
@@ -22,6 +23,12 @@ MADE_BY: Mapping[str, str] = {
     "identity": "ingest",
 }  # fmt: skip
 """Tables that Hustings makes → the stage that makes them."""
+
+
+_KEPT = (
+    "kept by Hustings", "the campaign's own", "that of the tables it was made from"
+)  # fmt: skip
+"""Source, licence and permitted use of what nobody has brought."""
 
 
 class HeldRows(NamedTuple):
@@ -57,15 +64,28 @@ def held(where: CampaignStores, voter_id: str) -> Json:
         person) and `unread` (tables that could not be looked at).
 
     Raises:
+        DataMissing: If the campaign's store of events does not answer.
         FileNotFoundError: If the campaign has no folder.
     """
     where.require()
+    with event_stores_outside(where) as stores:
+        return _held_in(where, stores, voter_id)
+
+
+def _held_in(where: CampaignStores, stores: list[EventStore], voter_id: str) -> Json:
     outside, unread = personal_data.outside(where.campaign)
-    subject = personal_data.data_subject_of(voter_id, where.home, outside)
+    frames = [table.frame for table in outside]
+    frames += [rows for store in stores for rows in store.key_rows()]
+    subject = personal_data.data_subject_of(voter_id, where.home, frames)
     keys = known_persons(where.home).keys
     who = subject.row_matcher(keys)
     runs = personal_data.runs_that_trained_on(where.home, who)
     held_rows = [*_outside(outside, who), *_inside(where, who, subject)]
+    held_rows += [
+        HeldRows(table, store.name, *_KEPT, personal_data.records(rows))
+        for store in stores
+        for table, rows in store.rows_of(who, subject.words)
+    ]
     return {
         "ids": sorted(subject.ids),
         "held": [row._asdict() for row in held_rows],
@@ -132,8 +152,7 @@ def _stated(where: CampaignStores, path: Path, table: str) -> tuple[str, str, st
     if source is not None:
         return source.source, source.licence, source.permitted_use
     stage = MADE_BY.get(table)
-    origin = f"made by `hustings {stage}`" if stage else "kept by Hustings"
-    return origin, "the campaign's own", "that of the tables it was made from"
+    return (f"made by `hustings {stage}`" if stage else _KEPT[0], *_KEPT[1:])
 
 
 def _ingested(path: Path) -> Json:

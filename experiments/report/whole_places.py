@@ -41,11 +41,17 @@ def _in_words(places: PlannedPlaces) -> str:
         f"{name}: {of_channel.lift_share:g} of the lift by {of_channel.lift_of}"
         for name, of_channel in places.expected.items()
     )
-    n_taken, n_held = number_text(len(places.taken)), number_text(places.n_held_out)
+    n_taken = number_text(len(places.taken))
+    held = (
+        f"{number_text(places.n_held_out)} are held out at random"
+        if places.n_held_out
+        else "the draw holds out none of them, so that no comparison of places will "
+        "say what the channel brought"
+    )
     return (
         f"{n_taken} of {number_text(places.n_places)} places ({places.column}) get "
         f"a channel whole, everybody in them, for {usd_text(usd)} of the budget; "
-        f"{n_held} are held out at random. Voters of a place with one get nothing of "
+        f"{held}. Voters of a place with one get nothing of "
         "their own. What such a channel does was not measured, it is declared "
         f"({expected})."
     )

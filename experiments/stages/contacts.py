@@ -54,10 +54,10 @@ from hustings.experiments.stages.offers import (
     campaign_offer,
     contact_lists,
     decides_by_household,
-    holdout_of,
     holdout_salt,
     moment_of,
     place_offers,
+    required_holdout,
     rules_at,
 )
 from hustings.experiments.stages.persons import (
@@ -376,7 +376,7 @@ def _plan_one(
         [campaign.campaign.seed, who.n_voters],
         Belief(offer.experiment_of_arm, model_version),
         predicted=offer.lift,
-        held_voters=holdout_of(run, voters),
+        held_voters=required_holdout(run, voters),
         bounds=bounds,
         places=places,
     )  # fmt: skip

@@ -38,7 +38,7 @@ from hustings.serving.offer import (
     offered,
     predict_arms,
 )
-from hustings.serving.plan import PlaceOffers, PlaceOption
+from hustings.serving.plan import PlaceOffers, PlaceOption, require_holdout
 from hustings.serving.rules import rule_set
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel
@@ -81,6 +81,19 @@ def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
         run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
         salt=holdout_salt(run), share=run.campaign.plan.holdout_share,
     )  # fmt: skip
+
+
+def required_holdout(run: Run, voters: pd.DataFrame) -> Bools:
+    """Who of a plan's voters is held out, as `holdout_of`, where somebody is.
+
+    Raises:
+        ValueError: If the draw holds out nobody of them.
+    """
+    held = holdout_of(run, voters)
+    unit = household(voters) if decides_by_household(run) else voters["voter_id"]
+    share = run.campaign.plan.holdout_share
+    require_holdout(held, unit.to_numpy(dtype=object), share)
+    return held
 
 
 def contact_lists(run: Run) -> ContactLists:

@@ -57,8 +57,8 @@ def latest_evaluated(home: Path) -> str:
     judged = sorted(path.parent.name for path in home.glob(f"[!.]*/{EVALUATION}"))
     if not judged:
         raise FileNotFoundError(
-            f"{home}: expected a run with {EVALUATION}, found none; `hustings run "
-            f"--campaign {home.name}` judges every policy"
+            f"{home}: expected a run with {EVALUATION}, found none; `hustings run` "
+            "judges every policy"
         )
     return judged[-1]
 

@@ -37,7 +37,12 @@ from hustings.experiments.present_pages import (
     power_facts,
     week_of,
 )
-from hustings.experiments.privacy.forget import erasure_text, forget
+from hustings.experiments.privacy.forget import (
+    before_erasure,
+    erasure_text,
+    forget,
+    handed_out_text,
+)
 from hustings.experiments.privacy.personal_data import CampaignStores
 from hustings.experiments.privacy.show import held, held_text
 from hustings.experiments.report.lift_page import lift_body
@@ -62,6 +67,7 @@ from hustings.experiments.web.pages import (
 from hustings.experiments.web.scoring import Scoring
 from hustings.experiments.web.sessions import LONGEST, Sessions, SignedIn
 from hustings.experiments.week_facts import last_planned_on
+from hustings.features.ingest import DataMissing
 from hustings.features.lock import LockedError
 from hustings.serving.gate import BODY_WITHIN_S, WORDS_LIMITS
 from hustings.serving.keys import OPERATOR
@@ -494,7 +500,9 @@ class StaffSite:
         return self._page(visit, "held.html", facts, REQUESTS)
 
     def _sure(self, visit: Visit) -> Response:
-        facts = {"voter": visit.text("voter", "an id")}
+        voter = visit.text("voter", "an id")
+        report = before_erasure(self._stores(visit), voter)
+        facts = {"voter": voter, "text": "\n".join(handed_out_text(report))}
         return self._page(visit, "sure.html", facts, REQUESTS)
 
     def _forget(self, visit: Visit) -> Response:
@@ -548,6 +556,8 @@ def _refusal(failure: Exception) -> tuple[int, str]:
         return 409, str(failure)
     if isinstance(failure, FileNotFoundError):
         return 404, str(failure)
+    if isinstance(failure, DataMissing):
+        return 503, str(failure)
     if isinstance(failure, ValueError):
         return 422, str(failure)
     _log.error("a page failed: %s", type(failure).__name__)

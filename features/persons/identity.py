@@ -7,6 +7,7 @@ person was first seen, so that no move changes it.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -301,19 +302,71 @@ def holdout_units(
     return pd.DataFrame({"voter_id": rows["voter_id"], "unit": unit})
 
 
+def person_of_each_id(identity: pd.DataFrame) -> dict[str, str]:
+    """The person behind every id, present or former: the one answer to whose it is.
+
+    Args:
+        identity: Columns voter_id, person and former_id of the map.
+
+    Returns:
+        Id → one name of the person. Persons who were merged into one id are one, by
+        the name of the person who had that id first.
+
+    >>> person_of_each_id(pd.DataFrame({
+    ...     "voter_id": ["a", "b", "b"], "person": ["p", "q", "p"],
+    ...     "former_id": [None, None, "a"],
+    ... }))
+    {'a': 'q', 'b': 'q'}
+    """
+    ids, former = identity["voter_id"], identity["former_id"]
+    renamed = former.notna()
+    several = ids.duplicated(keep=False) | renamed | ids.isin(former[renamed])
+    linked = identity[several]
+    earlier_name: dict[str, str] = {}
+
+    def name_of(person: str) -> str:
+        while person in earlier_name:
+            person = earlier_name[person]
+        return person
+
+    person_of_id: dict[str, str] = {}
+    for column in ("voter_id", "former_id"):
+        pairs = linked[[column, "person"]].dropna().itertuples(index=False, name=None)
+        for voter, person in pairs:
+            first = name_of(person_of_id.setdefault(voter, person))
+            if name_of(person) != first:
+                earlier_name[name_of(person)] = first
+    names = {person: name_of(person) for person in earlier_name}
+    person = with_present_ids(identity["person"], names)
+    rows = pd.concat(
+        [
+            pd.DataFrame({"id": ids, "person": person}),
+            pd.DataFrame({"id": former[renamed], "person": person[renamed]}),
+        ]
+    )
+    return dict(zip(rows["id"].tolist(), rows["person"].tolist(), strict=True))
+
+
+def ids_of_persons(person_of_id: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """All ids of persons who have had several, by person.
+
+    Args:
+        person_of_id: `person_of_each_id`.
+    """
+    n_ids = Counter(person_of_id.values())
+    ids: dict[str, set[str]] = {}
+    for voter, person in person_of_id.items():
+        if n_ids[person] > 1:
+            ids.setdefault(person, set()).add(voter)
+    return {person: frozenset(of_person) for person, of_person in ids.items()}
+
+
 def ids_of(identity: pd.DataFrame, voter_id: str) -> frozenset[str]:
     """Every id that a person has had, the given one included."""
-    person_ids, grown = {voter_id}, True
-    while grown:
-        matching = identity[
-            identity["voter_id"].isin(person_ids)
-            | identity["former_id"].isin(person_ids)
-        ]
-        persons = identity[identity["person"].isin(matching["person"])]
-        ids = set(persons["voter_id"]) | set(persons["former_id"].dropna())
-        grown = not ids <= person_ids
-        person_ids |= ids
-    return frozenset(person_ids)
+    person_of_id = person_of_each_id(identity)
+    person = person_of_id.get(voter_id)
+    theirs = {voter for voter, who in person_of_id.items() if who == person}
+    return frozenset({voter_id} | theirs)
 
 
 def persons_of(identity: pd.DataFrame, ids: frozenset[str]) -> frozenset[str]:

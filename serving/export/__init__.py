@@ -92,6 +92,8 @@ class Planned:
         voters: VOTERS; only cells of places read them.
         places: PLACES; no rows where nothing is offered to whole places.
         details: IDENTITIES of the campaign, kept in memory; None for ids alone.
+        marked: Batches that were marked as sent, by day and channel: `batch_of`.
+        moot: Codes by which nobody is taken out of a list once its day is over.
     """
 
     plan_id: str
@@ -102,6 +104,8 @@ class Planned:
     voters: pd.DataFrame
     places: pd.DataFrame
     details: pd.DataFrame | None = None
+    marked: frozenset[str] = frozenset()
+    moot: frozenset[str] = frozenset()
 
     @property
     def starts(self) -> pd.Timestamp:
@@ -125,11 +129,14 @@ class Exported:
         reconciliation: channel, send_on, message_id, code, n, cost_usd: planned =
             exported (code '') + refused.
         n_removed: Contacts and places that left earlier and are taken out now.
+        n_of_past_days: Contacts that were left on lists whose day is over, by codes of
+            `Planned.moot`: nobody has said whether they were sent.
     """
 
     folder: Path | None
     reconciliation: pd.DataFrame
     n_removed: int
+    n_of_past_days: int
 
 
 def export_plan(
@@ -166,7 +173,7 @@ def export_plan(
     require_place_lists(
         settings.rule_set, {name: settings.channel(name) for name in names}
     )
-    with written_whole(parent, stamp) as aside:
+    with written_whole(parent, stamp) as (aside, folder):
         before = with_earlier(contacts, earlier_status(parent))
         of_places = whole_place_lists(
             planned.places, planned.messages, earlier_places(parent), stopped=stopped,
@@ -176,6 +183,9 @@ def export_plan(
         first = bool(before.isna().any()) or of_places.n_first > 0
         require_exportable(settings.rule_set, planned.state, before=not first)
         code = _codes(planned, contacts, before, recheck, at)
+        is_over = _of_past_days(planned, contacts, before, settings, at)
+        is_left = is_over & code.isin(planned.moot)
+        code, n_of_past_days = code.mask(is_left, ""), int(is_left.sum())
         builder = _FileBuilder(planned, settings)
         builder.first(contacts[before.isna()], code)
         builder.removed(contacts, before, code)
@@ -189,16 +199,16 @@ def export_plan(
             )
             files += _accounts(contacts, code, counted, aside)
             files += of_places.written(aside)
-            heading = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
+            heading = {"plan_id": planned.plan_id, "stamp": folder.name, "at": str(at)}
             heading["kind"] = "full" if first else "delta"
             counts = {} if planned.places.empty else {"places": of_places.counts()}
             manifest = _manifest_of(contacts, code, settings, files, n_removed)
             manifest["values_that_are_no_address"] = builder.n_unusable
             write_manifest(aside, heading | counts | manifest)
             n_out = n_removed + of_places.n_removed
-            return Exported(parent / stamp, counted, n_out)
+            return Exported(folder, counted, n_out, n_of_past_days)
         aside.rmdir()
-    return Exported(None, counted, n_removed)
+    return Exported(None, counted, n_removed, n_of_past_days)
 
 
 def _contacts_of(planned: Planned, channels: Sequence[str]) -> pd.DataFrame:
@@ -222,6 +232,36 @@ def _codes(
         code = code.mask(code == "", CANCELLED)
     earlier = before.notna() & (before != "")
     return code.mask(earlier, before).astype("str")
+
+
+def batch_of(send_on: pd.Series, channel: pd.Series) -> pd.Series:
+    """The batch of each contact: its day and channel, as steps of a plan name them."""
+    named: pd.Series = send_on.dt.strftime("%Y-%m-%d") + "-" + channel.astype("str")
+    return named
+
+
+def _of_past_days(
+    planned: Planned,
+    contacts: pd.DataFrame,
+    before: pd.Series,
+    settings: ExportSettings,
+    at: pd.Timestamp,
+) -> pd.Series:
+    """Contacts on lists of days that are over, of which nobody has said what was sent.
+
+    A contact that was carried out is not taken back by a vote since. Whoever wants no
+    contact is taken out all the same, and so is everybody from what a platform holds,
+    which is used on later days, too.
+    """
+    lists = {
+        name
+        for name in contacts["channel"].unique()
+        if kind_of(settings.channel(name)) == "list"
+    }
+    unmarked = ~batch_of(contacts["send_on"], contacts["channel"]).isin(planned.marked)
+    is_over = (before == "") & (contacts["send_on"] < at.normalize())
+    of_lists = contacts["channel"].isin(lists)
+    return is_over & unmarked & of_lists & (planned.state != CANCELLED)
 
 
 @dataclass

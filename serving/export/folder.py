@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -26,7 +27,7 @@ _MODE = 0o700
 
 
 @contextmanager
-def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
+def written_whole(parent: Path, stamp: str) -> Iterator[tuple[Path, Path]]:
     """Give a folder to write into, which gets its name once everything is in it.
 
     The half-written folder of an export that was killed is removed first. If the
@@ -34,26 +35,30 @@ def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
 
     Args:
         parent: Folder of the plan's exports.
-        stamp: Name of the folder.
+        stamp: Name of the folder; a second one of the same second is `<stamp>-002`.
+
+    Yields:
+        The folder to write into, and the one that it becomes.
 
     Raises:
-        ExportError: If there is such a folder.
         LockedError: If another export is under way.
     """
     parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
     with locked(parent / _LOCK, holder="another export of this plan"):
         for left in parent.glob(f"*{ASIDE}"):
             shutil.rmtree(left)
-        with suppress(_RemovedError), whole_folder(parent / stamp) as aside:
+        folder = _unused(parent, stamp)
+        with suppress(_RemovedError), whole_folder(folder) as aside:
             aside.chmod(_MODE)
-            yield aside
+            yield aside, folder
             if not aside.exists():
                 raise _RemovedError
-            # looked for last: an export with nothing new leaves no folder
-            if (parent / stamp).exists():
-                raise ExportError(
-                    f"{parent / stamp}: expected no such folder, found one"
-                )
+
+
+def _unused(parent: Path, stamp: str) -> Path:
+    """A folder that is not there, after those of the same second in order of names."""
+    names = chain([stamp], (f"{stamp}-{number:03}" for number in count(2)))
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 class _RemovedError(Exception):
@@ -155,6 +160,25 @@ def earlier_status(parent: Path) -> pd.DataFrame:
     if not said:
         return pd.DataFrame({name: pd.Series(dtype="str") for name in STATUS})
     return pd.concat(said, ignore_index=True).drop_duplicates(KEY, keep="last")
+
+
+def in_time(parent: Path) -> pd.DataFrame:
+    """The status of every contact by the end of its day, as `earlier_status`.
+
+    Who was taken out later was on the list on its day, and may have been sent it.
+    """
+    said = [
+        pd.read_parquet(folder / STATUS_FILE).assign(
+            day=pd.Timestamp(read_manifest(folder)["at"]).normalize()
+        )
+        for folder in exports_of(parent)
+    ]
+    if not said:
+        return earlier_status(parent)
+    rows = pd.concat(said, ignore_index=True)
+    had_left = (rows["code"] == "").groupby([rows[key] for key in KEY]).cummax()
+    is_late = had_left & (rows["code"] != "") & (rows["send_on"] < rows["day"])
+    return rows.loc[~is_late, STATUS].drop_duplicates(KEY, keep="last")
 
 
 def exports_of(parent: Path) -> list[Path]:

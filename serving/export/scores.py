@@ -115,7 +115,7 @@ def export_scores(
     require_slots(system, list(scores.columns))
     exported = scores[code == ""].reset_index(drop=True)
     frame = _slots(exported, system)
-    with written_whole(parent, stamp) as aside:
+    with written_whole(parent, stamp) as (aside, folder):
         path = aside / "scores.zip"
         write_zipped(frame, path, "scores.csv")
         files = [file_entry(path) | {"rows": len(frame)}]
@@ -125,9 +125,9 @@ def export_scores(
             path = write_table(rows, aside / f"universe-{universe.name}", "csv")
             files.append(file_entry(path) | {"rows": len(rows)})
         write_manifest(
-            aside, _manifest_of(scores, frame, code, system, files, stamp, at)
+            aside, _manifest_of(scores, frame, code, system, files, folder.name, at)
         )
-    return parent / stamp
+    return folder
 
 
 def require_slots(system: System, columns: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from hustings.serving.plan.places import (
     Places,
     choose_with_places,
 )
-from hustings.serving.plan.randomise import held_out
+from hustings.serving.plan.randomise import held_out, require_holdout
 from hustings.serving.plan.settings import (
     ChannelCharges,
     GroupBound,
@@ -67,6 +67,7 @@ __all__ = [
     "limits_of",
     "plan_contacts",
     "priced",
+    "require_holdout",
     "share_bounds",
     "valued",
 ]

@@ -8,6 +8,7 @@ row is dropped or added once its draws are made. What the holdout and the draws 
 over goes to the next in order.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ LARGEST = 0.25
 """Of a limit (of a day): rows that would use more by an arm do not explore it, so that
 exploration stays open until a limit is nearly used up."""
 
+DRAWN_BY = 0.95
+"""Of draws, how many hold out somebody by the share that a refusal names."""
+
 
 def held_out(unit_id: Sequence[str] | Objects, *, salt: str, share: float) -> Bools:
     """Whether each unit is held out of a campaign, by its id and the salt alone.
@@ -42,6 +46,35 @@ def held_out(unit_id: Sequence[str] | Objects, *, salt: str, share: float) -> Bo
         raise ValueError(f"holdout_share must lie in (0, 1), got {share}")
     held: Bools = unit_uniforms(unit_id, salt=f"holdout-{salt}") < share
     return held
+
+
+def require_holdout(
+    held: Bools, unit_id: Sequence[str] | Objects, share: float
+) -> None:
+    """Refuse voters of whom the draw holds out nobody: nothing could be measured.
+
+    Args:
+        held: Who is held out, shape (n_voters,).
+        unit_id: Who is drawn together, shape (n_voters,).
+        share: With which the units were drawn, in (0, 1).
+
+    Raises:
+        ValueError: If there are voters and nobody is held out, saying which share
+            holds out somebody in 19 of 20 draws of as many units.
+
+    Worked example: of 5 households drawn with a share of .1 nobody is held out in
+    .9^5 = 59 of 100 draws; of a share of .46 in 5.
+    """
+    if not len(held) or bool(np.any(held)):
+        return
+    n_units = len(set(unit_id))
+    enough = math.ceil(100 * (1 - (1 - DRAWN_BY) ** (1 / n_units))) / 100
+    raise ValueError(
+        f"holdout_share: expected somebody of {len(held):,} voters ({n_units:,} drawn "
+        f"apart) to be held out, got nobody by a share of {share:g}: a holdout is "
+        "always kept; plan more voters at once, or with a larger share (of as many, "
+        f"{max(enough, share):g} holds out somebody in 19 of 20 draws)"
+    )
 
 
 def mixed(ties: Floats, seed: int) -> Floats:

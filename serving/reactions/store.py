@@ -538,6 +538,22 @@ def take_turn(connection: sa.Connection) -> None:
 # --- databases ------------------------------------------------------------------------
 
 
+def file_of(store: str | Path) -> Path | None:
+    """The file behind an address of a store; None for one on a server.
+
+    >>> file_of("sqlite:///events.db"), file_of("postgresql://host/name")
+    (PosixPath('events.db'), None)
+    """
+    kind, separator, rest = str(store).partition("://")
+    if not separator:
+        return Path(store)
+    return _file(rest) if kind == "sqlite" else None
+
+
+def _file(rest: str) -> Path:
+    return Path(rest.removeprefix("/"))
+
+
 def _engine(store: str | Path, within_s: float | None) -> sa.Engine:
     kind, separator, rest = str(store).partition("://")
     if not separator:
@@ -644,7 +660,7 @@ def _heard(
 
 
 STORES: Mapping[str, Callable[[str, float | None], sa.Engine]] = {
-    "sqlite": lambda rest, within_s: _sqlite(Path(rest.removeprefix("/")), within_s),
+    "sqlite": lambda rest, within_s: _sqlite(_file(rest), within_s),
     "postgresql": _postgresql,
 }
 """Kinds of stores by how their address begins."""

@@ -1,7 +1,7 @@
 """Who has voted: out of every plan and list, until a correction takes it back."""
 
-import itertools
 import json
+import shlex
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -24,7 +24,6 @@ from hustings.experiments.stages.reactions import open_intake, remember_former
 from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
 from hustings.serving.eligible import recheck
 from hustings.serving.reactions.broker import take
-from hustings.serving.reactions.http import utc_now
 from tests.experiments.test_exporting import NOW, campaign_at, declared_as, drafted
 from tests.serving.exports import read
 from tests.story import Story
@@ -58,6 +57,8 @@ C = "cured"
 Q = "requested"
 Z = "cancelled"
 """
+ON_ITS_DAY = pd.Timestamp("2026-09-08 12:00", tz="UTC")
+"""On the day of the lists of p1."""
 HEADER = "id,code,day,how\n"
 
 
@@ -80,6 +81,8 @@ class Apart:
         shutil.copytree(run.home, home)
         shutil.copy(run.home.parent / "campaign.toml", top / "campaign.toml")
         self.top, self.n_files = top, 0
+        # all commands of one second
+        self.at = NOW
         self.run = replace(run, home=home, folder=home / "r1")
         self.ids: list[str] = run.table("voters")["voter_id"].tolist()
 
@@ -118,13 +121,9 @@ def plans_of(home: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def apart(campaign: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apart:
-    # a minute from one command to the next: exports are named by their second
-    minutes = itertools.count()
-    began = common.utc_now()
-    monkeypatch.setattr(
-        common, "utc_now", lambda: began + pd.Timedelta(minutes=next(minutes))
-    )
-    return Apart(campaign, tmp_path)
+    campaign_apart = Apart(campaign, tmp_path)
+    monkeypatch.setattr(common, "utc_now", lambda: campaign_apart.at)
+    return campaign_apart
 
 
 def test_a_vote_counts_until_a_later_ballot_takes_it_back(apart: Apart) -> None:
@@ -214,9 +213,9 @@ def test_a_campaign_that_declares_no_ballots_says_what_to_declare(
 
 
 def test_a_list_that_left_gets_a_file_of_who_is_to_be_taken_out(apart: Apart) -> None:
-    v = apart.ids
+    v, apart.at = apart.ids, ON_ITS_DAY
     apart.said("export", "p1")
-    said = apart.read(f"{v[0]},R,10/19/2026,mail", f"{v[1]},O,10/01/2026,mail")
+    said = apart.read(f"{v[0]},R,09/07/2026,mail", f"{v[1]},O,09/01/2026,mail")
     assert "plan p1: 1 contacts to take out of its lists" in said
     folder = sorted((apart.run.home / "exports" / "p1").iterdir())[-1]
     removed = read(folder / "removed-mail-2026-09-08.csv")
@@ -229,6 +228,26 @@ def test_a_list_that_left_gets_a_file_of_who_is_to_be_taken_out(apart: Apart) ->
     with (folder / "removed-mail-2026-09-08.csv").open("a") as file:
         file.write("\n")
     assert "altered" in apart.said("verify", code=BAD_INPUT)
+
+
+def test_a_list_of_a_day_that_is_over_is_left_until_somebody_says_what_was_sent(
+    apart: Apart,
+) -> None:
+    v, apart.at = apart.ids, ON_ITS_DAY
+    apart.said("export", "p1")
+    apart.read(f"{v[1]},R,09/07/2026,mail")
+    apart.at = ON_ITS_DAY + pd.Timedelta(days=1)
+    said = apart.read(f"{v[0]},R,09/09/2026,mail")
+    command = f"plans sent p1 {' '.join(apart.where)}"
+    left = "plan p1: 1 contacts of days that have passed were left"
+    assert f"{left}: mark what was sent with `hustings {command}`" in said
+    assert "to take out" not in said
+    assert left in apart.said("export", "p1")
+    sent = CliRunner().invoke(app, shlex.split(command))
+    # who was taken out in time was not sent it
+    assert "2026-09-08-mail: 359 contacts" in " ".join(sent.output.split())
+    money = spend(plans.plans(apart.run.home), online_so_far(apart.run.home))
+    assert money["usd_spent"].sum() == pytest.approx(359 * 0.6)
 
 
 def test_a_list_that_has_not_left_goes_without_who_has_voted(apart: Apart) -> None:
@@ -262,7 +281,7 @@ def over_http(apart: Apart, events: list[dict[str, str]]) -> list[int]:
     """Hand events to the intake that the endpoint and the consumer share."""
     declared = load_campaign(apart.top)
     intake = open_intake(declared, apart.run.home)
-    receipt = intake.receive(events, received_at=utc_now())
+    receipt = intake.receive(events, received_at=apart.at.to_pydatetime())
     intake.events.close()
     return [receipt.accepted, receipt.duplicate, receipt.quarantined]
 
@@ -376,7 +395,8 @@ def test_lists_outside_the_folder_are_named_and_nobody_on_them_is_withheld(
     file = apart.file(f"{listed.iloc[0]},R,10/19/2026,mail")
     said = apart.said("already-voted", file, code=BAD_INPUT)
     assert "its contacts lie outside the campaign's folder" in said
-    assert "`hustings export p1` with the same --out" in said
+    again = f"hustings export p1 {' '.join(apart.where)}"
+    assert f"`{again}` with the same --out" in said
     assert "withheld" not in apart.said("plans", "sent", "p1")
 
 

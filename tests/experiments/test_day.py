@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from hustings.experiments.cli import app
+from hustings.experiments.cli import BAD_INPUT, app
 from hustings.experiments.declaration import Campaign, CampaignError, load_campaign
 from hustings.experiments.loop.run_day import NO_PLAN, DaySummary, run_day, terms_of
 from hustings.experiments.loop.yesterday import NEVER, plan_of_day, yesterday
@@ -144,6 +144,28 @@ def test_a_campaign_begins_from_nothing_by_commands_alone(
     assert f"{len(rows):,} outcomes" in told
     planned = pd.read_parquet(home / PLANS / "day-2026-09-10" / "plan.parquet")
     assert set(planned.query("role == 'plan'")["message_id"]) == {best}
+
+
+def test_a_day_whose_draw_holds_out_nobody_is_refused_whenever_it_is_made(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    text = campaign.file.read_text()
+    assert text.count("\nholdout_share = 0.1\n") == 1
+    share = text.replace("\nholdout_share = 0.1\n", "\nholdout_share = 1e-7\n")
+    (small / "campaign.toml").write_text(share)
+    where = ["--campaign", str(small), "--data", str(tmp_path / "data")]
+    command("ingest", *where)
+    expected = (
+        "holdout_share: expected somebody of 2,400 voters (2,400 drawn apart) to be "
+        "held out, got nobody by a share of 1e-07"
+    )
+    for words in (["check"], ["day", "--date", "2026-09-08"]):
+        result = CliRunner().invoke(app, [*words, *where])
+        assert result.exit_code == BAD_INPUT
+        assert expected in " ".join(result.output.split())
+    assert not (tmp_path / "data" / "small" / PLANS).exists()
 
 
 def day_words(campaign: Campaign, data: Path) -> list[str]:

@@ -12,19 +12,22 @@ import sqlite3
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from hustings.experiments import plans
-from hustings.experiments.cli import app
+from hustings.experiments.cli import MISSING, app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.handover.evidence import write_evidence
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.recorded_files import (
     checked,
     record_folders,
@@ -57,6 +60,9 @@ from hustings.features.persons.keys import (
     Never,
     voter_key,
 )
+from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
+from hustings.serving.reactions.http import STORE_VARIABLE
+from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
 from tests.experiments.drafts import whole
 
@@ -778,7 +784,9 @@ def test_a_person_in_a_plan_is_forgotten_by_the_command_with_what_was_handed_out
     said = " ".join(done.stderr.split())
     assert "plan day1, sent: m by mail on 2026-09-08 (plan)" in said
     assert "in exports/day1/20260902T080000Z/mail-2026-09-08.csv" in said
-    assert "restart `hustings serve`" in done.stdout
+    data = campaign.home.parent
+    serve = f"hustings serve --campaign sample --data {data}"
+    assert f"restart `{serve}" in done.stdout
     assert not [word for word in campaign.words if word in done.output]
     assert by_command(campaign, "verify").exit_code == 0
     # a second call says what the first did, a third what both did
@@ -802,3 +810,102 @@ def test_what_was_handed_out_is_told_before_anything_is_deleted(
         forget(campaign.where, campaign.voter_id, at=AT, batch="b9", tell=stop)
     assert found_in(campaign.home, campaign.voter_id)
     assert known_persons(campaign.home).keys.pending() == []
+
+
+# --- a store of events that is no file of the folder ----------------------------------
+
+
+def said_in(store: str, voter: str, mate: str) -> None:
+    """What two voters said and were sent, as the service keeps it."""
+    events = Events.open(store)
+    told = [
+        event
+        for who in (voter, mate)
+        for event in (
+            {"event_id": f"r-{who}", "kind": "reply", "platform": "sms",
+             "voter_id": who, "message_id": "m", "text": "stop Elm Street",
+             "occurred_at": "2026-08-01"},
+            {"event_id": f"b-{who}", "kind": "ballot", "voter_id": who,
+             "status": "returned", "dated": "2026-08-01"},
+        )
+    ]  # fmt: skip
+    events.append(
+        read_events(
+            told,
+            received_at=AT.to_pydatetime(),
+            key=None,
+            ballots_from=date(2026, 7, 1),
+        )
+    )
+    at = pd.Timestamp("2026-08-01 11:00", tz="UTC")
+    offers = [
+        HandedOut(
+            decision_id=who, voter_id=who, plan_id="", experiment_id="t", role="plan",
+            message_id="m", channel="mail", propensity=1.0, arm_propensity=1.0,
+            predicted_lift=0.1, model_version="m/1", cost_usd=0.6,
+            decided_at=microseconds(at),
+            expires_at=microseconds(at + pd.Timedelta(hours=1)),
+        )
+        for who in (voter, mate)
+    ]  # fmt: skip
+    decisions = OnlineDecisions.in_store_of(events)
+    decisions.turn(lambda turn: turn.hand_out(offers, {}), at)
+    decisions.report_sent([voter, mate], at)
+    events.close()
+
+
+def texts_of(store: str) -> str:
+    """Every row of every table of a database, as another client reads it."""
+    encoding = {"client_encoding": "utf8"} if store.startswith("postgresql") else {}
+    engine = sa.create_engine(
+        store.replace("postgresql:", "postgresql+psycopg:"), connect_args=encoding
+    )
+    with engine.connect() as connection:
+        rows = [
+            str(connection.execute(sa.text(f'SELECT * FROM "{name}"')).all())
+            for name in sa.inspect(engine).get_table_names()
+        ]
+    engine.dispose()
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_a_store_of_events_elsewhere_is_shown_and_loses_the_person(
+    campaign: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    kind: str,
+) -> None:
+    address = f"sqlite:///{tmp_path}/elsewhere.db"
+    if kind == "postgresql":
+        address = request.getfixturevalue("postgres")
+    monkeypatch.setenv(STORE_VARIABLE, address)
+    voter, store = campaign.voter_id, ("--store", str(campaign.run.store))
+    said_in(address, voter, campaign.mate)
+    shown = json.loads(by_command(campaign, "show", voter, "--json", *store).stdout)
+    rows = {row["table"]: row["rows"] for row in shown["held"] if kind in row["file"]}
+    assert [row["status"] for row in rows["ballots"]] == ["returned"]
+    assert [row["text"] for row in rows["wishes"]] == ["stop Elm Street"]
+    assert {row["voter_id"] for row in rows["online_decisions"]} == {voter}
+    paid_usd = online_so_far(campaign.home).sent_usd
+    assert paid_usd == pytest.approx(1.2)
+    # a store that does not answer: nothing is deleted anywhere
+    nowhere = f"postgresql://reader@/name?host={tmp_path}"
+    monkeypatch.setenv(STORE_VARIABLE, nowhere)
+    refused = by_command(campaign, "forget", voter, "--yes", *store)
+    assert refused.exit_code == MISSING
+    said = " ".join(refused.output.split())
+    assert "expected a database that answers, got OperationalError" in said
+    assert known_persons(campaign.home).keys.pending() == []
+    assert found_in(campaign.home, voter)
+    monkeypatch.setenv(STORE_VARIABLE, address)
+    done = by_command(campaign, "forget", voter, "--yes", *store)
+    assert done.exit_code == 0, done.output
+    assert "online_decisions: 1" in done.stdout
+    left = texts_of(address)
+    assert voter not in left
+    assert campaign.mate in left
+    # what was spent on the person stays spent
+    assert online_so_far(campaign.home).sent_usd == pytest.approx(paid_usd)
+    assert "Nothing is held" in by_command(campaign, "show", voter, *store).stdout

@@ -827,7 +827,9 @@ def test_a_campaign_without_plans_is_told_what_makes_one(
         app, ["lift", "--campaign", str(home), "--data", str(tmp_path)]
     )
     assert done.exit_code == MISSING
-    assert "hustings day" in done.output
+    said = " ".join(done.output.split())
+    where = f"--campaign {home} --data {tmp_path}"
+    assert f"--approve-by NAME {where}` makes one" in said
 
 
 def _require_page_of_power(page: str, told: Any) -> None:

@@ -25,6 +25,7 @@ from hustings.experiments.record import (
     drawn_so_far,
     responses_so_far,
 )
+from hustings.features.checksums import write_checksums
 from hustings.features.tables import CONTROL
 from hustings.serving import service
 from hustings.serving.endpoint import Endpoint
@@ -350,6 +351,36 @@ def test_who_is_forgotten_leaves_the_money_and_nothing_else(served: Served) -> N
     # asked about again, of the forgotten nothing is kept
     assert served.ask(served.rows([voter]))[voter]["recommendation"] is None
     assert "online_decisions" not in served.said("show", voter)
+
+
+def test_a_person_of_merged_ids_is_one_for_the_endpoint_and_the_next_day(
+    served: Served,
+) -> None:
+    served.at(FIRST + 6 * HOUR)
+    served.day(FIRST)
+    decided = set(served.of_day(FIRST, "plan")["voter_id"])
+    run = served.home / (served.home / "latest").read_text().strip()
+    voters = pd.read_parquet(run / "tables" / "voters.parquet")
+    identity = pd.read_parquet(served.home / "identity.parquet")
+    former = [min(decided), *voters.loc[~voters["voter_id"].isin(decided), "voter_id"]]
+    former, present = former[:2], former[2]
+    assert served.ask(served.rows([present]))[present]["reason"] != "already_decided"
+    # two persons, one of them decided, were given the id of a third
+    merged = identity[identity["voter_id"].isin(former)].assign(
+        voter_id=present, reason="merged", former_id=lambda rows: rows["first_voter_id"]
+    )
+    pd.concat([identity, merged]).to_parquet(served.home / "identity.parquet")
+    voters[~voters["voter_id"].isin(former)].to_parquet(
+        run / "tables" / "voters.parquet"
+    )
+    write_checksums(run)
+    answer = served.ask(served.rows([present]))[present]
+    assert answer["reason"]["code"] == "already_decided"
+    served.at(FIRST + 30 * HOUR)
+    served.day(FIRST + 24 * HOUR)
+    again = set(served.of_day(FIRST + 24 * HOUR, "assignments")["voter_id"])
+    assert again
+    assert present not in again
 
 
 def test_a_plan_of_all_leaves_out_who_was_reached_online(served: Served) -> None:

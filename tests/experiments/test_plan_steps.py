@@ -335,6 +335,28 @@ def test_a_person_is_not_decided_again_under_a_new_id(tmp_path: Path) -> None:
             locks(home, "b", contacts({"v01": "02"}))
 
 
+def test_a_person_of_merged_ids_is_decided_once_under_each_of_them(
+    tmp_path: Path,
+) -> None:
+    # v02 was on file when v00 and v01 became the same person
+    identity = pd.DataFrame(
+        {
+            "voter_id": ["v00", "v01", "v02", "v02", "v02"],
+            "person": ["p", "q", "r", "p", "q"], "since": DAY,
+            "reason": ["first seen"] * 3 + ["merged"] * 2,
+            "former_id": [None, None, None, "v00", "v01"],
+            "first_voter_id": ["v00", "v01", "v02", "v00", "v01"],
+            "first_household_id": "h",
+        }
+    ).astype(nobody().dtypes.to_dict())  # fmt: skip
+    for first, then in (("v00", "v02"), ("v01", "v02"), ("v00", "v01")):
+        home = tmp_path / f"{first}{then}"
+        locks(home, "a", contacts({first: "01"}))
+        identity.to_parquet(home / "identity.parquet")
+        with pytest.raises(PlanStepError, match="got 1 whom plan a has"):
+            locks(home, "b", contacts({then: "02"}))
+
+
 def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
     locked(tmp_path, "day1")
     with pytest.raises(plans.PlanStepError, match="got 2 whom plan day1 has"):

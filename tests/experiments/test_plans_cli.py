@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from hustings.experiments.cli import BAD_INPUT, MISSING, app
+from hustings.experiments.cli.common import OF_NO_CAMPAIGN, WITH_STORE, WITHOUT_DATA
 from hustings.experiments.declaration import EXPERIMENTS
+from hustings.experiments.plans.folder import LOCK
+from hustings.features.checksums import write_checksums
 from hustings.training.policy_value.policies import NAMES
 from tests.experiments.test_plan_steps import drafted
 
@@ -64,6 +69,40 @@ def test_an_altered_file_of_a_plan_is_named(data: Path) -> None:
     path.write_text(path.read_text().replace("7", "8"))
     told = run(data, "verify", code=BAD_INPUT)
     assert "plans/day1/terms.json: its digest" in told
+
+
+def test_files_taken_as_written_by_a_command_that_was_killed_are_named(
+    data: Path,
+) -> None:
+    folder = data / "sample" / "r1"
+    folder.mkdir()
+    for name in ("scores", "report", "old"):
+        (folder / name).write_text("as the stage wrote it")
+    write_checksums(folder)
+    # as `kill -9` leaves it: the lock was never given back
+    (data / "sample" / LOCK).write_text("`hustings score` (process 7)")
+    (folder / "report").write_text("as a person changed it meanwhile")
+    (folder / "note").write_text("new")
+    (folder / "old").unlink()
+    said = run(data, "plans", "spend")
+    assert "taken as written by it: r1/note, r1/old, r1/report." in said
+    assert "taken as written" not in run(data, "plans", "spend")
+
+
+def test_every_command_has_the_options_by_which_messages_complete_it() -> None:
+    def commands(group: Any) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            yield from (
+                ((name, one) for _, one in commands(command))
+                if hasattr(command, "commands")
+                else [(name, command)]
+            )
+
+    for name, command in commands(typer.main.get_command(app)):
+        takes = {parameter.name for parameter in command.params}
+        assert ("campaign" in takes) == (name not in OF_NO_CAMPAIGN)
+        assert ("data" in takes) == (name not in OF_NO_CAMPAIGN | WITHOUT_DATA)
+        assert ("store" in takes) == (name in WITH_STORE)
 
 
 def test_evidence_is_written_and_what_cannot_be_replayed_says_why(data: Path) -> None:
@@ -132,4 +171,5 @@ def test_a_policy_that_one_experiment_does_not_know_cannot_be_planned(
 
 
 def test_policies_before_any_evaluation_say_what_to_do(data: Path) -> None:
-    assert "hustings run --campaign sample" in run(data, "policies", code=MISSING)
+    said = run(data, "policies", code=MISSING)
+    assert f"`hustings run --campaign sample --data {data}` judges every" in said

@@ -421,7 +421,11 @@ def test_a_voter_is_shown_and_forgotten_and_no_log_names_them(site: Site) -> Non
         for name, value in facts.items():
             assert f"    {name}: {value}\n" in page
         assert f"plan {site.first}, state" in page
-        assert "cannot be undone" in post(client, "/requests/sure", voter=voter).text
+        sure = post(client, "/requests/sure", voter=voter).text
+        assert "cannot be undone" in sure
+        # before anything is deleted: who else was given something of the person
+        assert "Already in plans, so perhaps with whoever carries them out" in sure
+        assert f"plan {site.first}, " in sure.partition("Already in plans")[2]
         unsure = post(client, "/requests/forget", voter=voter)
         assert unsure.status_code == 422
         assert voter in set(pd.read_parquet(scores)["voter_id"])

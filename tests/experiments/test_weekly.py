@@ -279,7 +279,9 @@ def test_a_campaign_without_a_champion_says_what_makes_one(tmp_path: Path) -> No
     campaign = Campaign(tmp_path / "campaign", tmp_path)
     brought(campaign.folder)
     campaign.hustings("ingest")
-    assert "`hustings run` trains" in campaign.hustings("score", code=MISSING)
+    said = campaign.hustings("score", code=MISSING)
+    assert "`hustings run --campaign" in said
+    assert f"--store {tmp_path}" in said.partition("` trains and registers one")[0]
 
 
 def test_a_first_voter_file_from_after_the_deliveries_is_refused(

@@ -127,6 +127,19 @@ def only(folder: Path, pattern: str) -> Path:
     return paths[0]
 
 
+def test_a_plan_whose_draw_holds_out_nobody_is_refused(
+    story: Any, tmp_path: Path
+) -> None:
+    tiny = Door(story, tmp_path)
+    tiny.declare("\nholdout_share = 0.1\n", "\nholdout_share = 1e-8\n")
+    said = tiny("plan", code=BAD_INPUT)
+    assert "to be held out, got nobody by a share of 1e-08: a holdout is" in said
+    assert (
+        tiny.plan_id
+        == json.loads((story.run.folder / "run.json").read_text())["plan_id"]
+    )
+
+
 def test_counties_are_planned_within_the_money_that_voters_share(planned: Door) -> None:
     places, facts = planned.places(), planned.facts()["plan"]
     contacts = pd.read_parquet(planned.plan / "plan.parquet")

@@ -11,7 +11,12 @@ import pytest
 
 from hustings.features.lock import LockedError
 from hustings.serving.export import CHANNELS, ExportError, Planned
-from hustings.serving.export.folder import altered, earlier_status, write_csv
+from hustings.serving.export.folder import (
+    altered,
+    earlier_status,
+    exports_of,
+    write_csv,
+)
 from tests.serving.exports import (
     AT,
     DAY,
@@ -417,12 +422,16 @@ def test_a_second_export_in_the_same_second_replaces_nothing(
     first = export(planned, tmp_path, "1")
     assert export(planned, tmp_path, "1").folder is None
     recheck = refusing("withdrawn", voter_id=voter(4))
-    with pytest.raises(ExportError, match="expected no such folder"):
-        export(replace(planned, state="sent"), tmp_path, "1", recheck=recheck)
+    second = export(replace(planned, state="sent"), tmp_path, "1", recheck=recheck)
     assert first.folder is not None
     assert altered(first.folder) == []
     assert manifest(first)["kind"] == "full"
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["1"]
+    assert manifest(second)["kind"] == "delta"
+    # in the order in which they were made
+    assert exports_of(tmp_path) == [first.folder, second.folder]
+    assert second.folder == tmp_path / "1-002"
+    status = earlier_status(tmp_path)
+    assert (status["code"] != "").sum() == 1
 
 
 def test_channels_leave_one_by_one(planned: Planned, tmp_path: Path) -> None:

@@ -565,7 +565,7 @@ def sums_reserved(endpoint: Endpoint) -> list[float]:
 
 
 def test_a_request_that_names_itself_is_answered_once(
-    trained: Run, tmp_path: Path
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = bundled(trained, tmp_path / "sample", "personalised", "us_default")
     ids = found.voters["voter_id"].head(400)
@@ -585,9 +585,14 @@ def test_a_request_that_names_itself_is_answered_once(
     client = TestClient(routes)
     routes.state.endpoint = found.endpoint
     other = {"voters": found.rows[:1], "request_id": "r1"}
-    refused = client.post("/recommend", json=other)
-    assert refused.status_code == 409
-    assert refused.json()["faults"][0]["path"] == "request_id"
+    for is_early in (False, True):
+        if is_early:
+            # both came before either was answered
+            unanswered = lambda *_: None  # noqa: E731
+            monkeypatch.setattr(OnlineDecisions, "answer_to", unanswered)
+        refused = client.post("/recommend", json=other)
+        assert refused.status_code == 409
+        assert refused.json()["faults"][0]["path"] == "request_id"
 
 
 def test_reserved_money_is_nobody_elses_until_it_expires_or_is_spent(

@@ -563,7 +563,7 @@ def _rollback(campaign: str, *, to: str) -> tuple[Version, list[Json]]:
     if present is None:
         raise ValueError(
             f"{campaign}: expected a champion to roll back from, got none; "
-            f"`hustings promote --campaign {campaign}` makes one"
+            "`hustings promote` makes one"
         )
     champions = _history_to(_champions(present.name), present, to)
     _existing(present.name, champions[-1]["version"])
