@@ -95,6 +95,24 @@ def test_a_refusal_goes_with_the_person_under_every_id(tmp_path: Path) -> None:
     assert record.closed(["old", "new", "other"], LATER) == {"sms": {"old", "new"}}
 
 
+def test_persons_who_were_merged_into_one_id_are_one_with_all_that_was_decided(
+    tmp_path: Path,
+) -> None:
+    # v7 was on file when v1 and v2 became the same person
+    names = {
+        "voter_id": ["v1", "v2", "v7", "v7", "v7"], "person": ["p", "q", "r", "p", "q"],
+        "former_id": [None, None, None, "v1", "v2"],
+    }  # fmt: skip
+    write_parquet(tmp_path / "identity.parquet", pd.DataFrame(names))
+    bind(tmp_path, plan_of(tmp_path, "one", "2026-11-01"))
+    closed(tmp_path, "one", "a", "v2")
+    record = DecidedVoters(tmp_path).present(LATER)
+    for voter in ("v1", "v2", "v7"):
+        assert {d.role for d in record.of([voter])[voter]} == {"explore", "plan"}
+    assert record.closed(["v7"], LATER) == {"sms": {"v7"}}
+    assert set(record.also_known_as(["v7"])) == {"v1", "v2"}
+
+
 @pytest.mark.parametrize("at", [EARLIER, LATER])
 def test_whatever_changes_is_known_to_the_next_request(tmp_path, at, monkeypatch):
     one = plan_of(tmp_path, "one", "2026-11-01")
