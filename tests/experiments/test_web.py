@@ -648,7 +648,7 @@ def test_week_lift_and_power_are_those_of_the_commands_files(
     with site.signed_in("Ada") as client:
         shown = {name: client.get(f"/{name}").text for name in files}
         week = client.get(f"/reports/{files['week'].stem}")
-        assert "expected a day" in client.get("/week?last=06.12.2026").text
+        assert "a day as 2026-09-08" in client.get("/week?last=06.12.2026").text
         earlier = client.get("/week?last=2020-01-07").text
     assert week.content == files["week"].read_bytes()
     for name, path in files.items():
