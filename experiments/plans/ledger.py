@@ -44,6 +44,9 @@ _UNREADABLE = (sqlite3.DatabaseError, UnicodeError, TypeError, AttributeError)
 """What reading a damaged file ends with."""
 
 
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
 class LedgerError(ValueError):
     """The ledger is not what was written; the message names the first fault."""
 
@@ -154,6 +157,10 @@ CREATE TRIGGER IF NOT EXISTS ledger_no_replace BEFORE INSERT ON ledger
 _ROW = "seq, at, kind, subject, body, digest"
 
 
+class _DamagedError(LedgerError, sqlite3.DatabaseError):
+    """The ledger's file is not a database any more, or half of one."""
+
+
 @dataclass(frozen=True)
 class _Sqlite:
     path: Path
@@ -165,6 +172,13 @@ class _Sqlite:
         try:
             store.executescript(_SQLITE)
             yield store
+        except sqlite3.DatabaseError as fault:
+            if getattr(fault, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            raise _DamagedError(
+                f"{self.path.name}: expected it as written, {fault}; put it back "
+                "from a backup"
+            ) from fault
         finally:
             store.close()
 
@@ -211,7 +225,9 @@ class _Sqlite:
                 integrity = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.DatabaseError as fault:
             integrity = str(fault)
-        return "" if integrity == "ok" else f"{self.path.name}: {integrity}"
+        if integrity == "ok" or integrity.startswith(self.path.name):
+            return integrity.removeprefix("ok")
+        return f"{self.path.name}: {integrity}"
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> list[LedgerEntry]:
         # who only reads makes no file

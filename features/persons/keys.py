@@ -93,6 +93,10 @@ _KEY, _TOMBSTONES = "campaign key", "tombstones"
 """Parts that `checks` speaks of."""
 
 
+class _DamagedBlockError(Exception):
+    """A block of keys is not what was written."""
+
+
 class KeysError(RuntimeError):
     """The keys and tombstones of a campaign are lost or damaged."""
 
@@ -789,12 +793,12 @@ def _proven(block: bytes) -> bytes:
     """The entries of a block, without their check.
 
     Raises:
-        KeysError: If the block was damaged. Blocks of earlier versions have no check.
+        _DamagedBlockError: If it was damaged. Blocks of earlier versions have no check.
     """
     n_checked = len(block) % _ENTRY
     entries = block[: len(block) - n_checked]
     if n_checked and _checked(entries) != block:
-        raise KeysError(f"a block of keys of persons was damaged; {RESTORE}")
+        raise _DamagedBlockError
     return entries
 
 
@@ -802,7 +806,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Person and key of every entry of a block.
 
     Raises:
-        KeysError: As `_proven`.
+        _DamagedBlockError: As `_proven`.
     """
     entries = _proven(block)
     for start in range(0, len(entries), _ENTRY):
@@ -829,6 +833,9 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         store.execute("PRAGMA synchronous = FULL")
         with store:
             yield store
+    except _DamagedBlockError as fault:
+        text = "a block of keys of persons was damaged"
+        raise KeysError(_damaged(path, text)) from fault
     except sqlite3.DatabaseError as fault:
         # text that is no UTF-8 is an error without a code
         code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)

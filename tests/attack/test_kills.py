@@ -227,7 +227,7 @@ def test_a_database_whose_processes_are_killed_loses_and_doubles_nothing(
     Events.open(postgres).close()
     with Forks() as forks:
         writer = forks.begin("write", postgres, 0)
-        for _ in range(n_of("PostgreSQL")):
+        while n_killed < n_of("PostgreSQL"):
             forks.until(forks.acknowledged + A_BATCH)
             time.sleep(rng.uniform(0.0, 0.2))
             # as it recovers, it has none but the one without which it ends for good

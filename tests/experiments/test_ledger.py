@@ -183,6 +183,21 @@ def test_a_byte_flipped_anywhere_in_the_file_is_named_or_changes_nothing(
         assert fault.startswith(("entry ", f"{LEDGER}: "))
 
 
+def test_a_ledger_that_is_no_database_any_more_is_named_by_whoever_reads_it(
+    tmp_path: Path,
+) -> None:
+    filled(open_ledger(tmp_path))
+    path = tmp_path / LEDGER
+    path.write_bytes(path.read_bytes().replace(b"CREATE TRIGGER", b"CREATE TRIGGEX"))
+    for read in (
+        lambda: open_ledger(tmp_path).of_kind("note"),
+        lambda: open_ledger(tmp_path).of_person([KEYS["p2"]]),
+        lambda: open_ledger(tmp_path).append("note", {}, at=AT),
+    ):
+        with pytest.raises(LedgerError, match=f"{LEDGER}: .* from a backup"):
+            read()
+
+
 def test_nothing_can_be_changed_by_mistake(tmp_path: Path) -> None:
     filled(open_ledger(tmp_path))
     store = sqlite3.connect(tmp_path / LEDGER)
