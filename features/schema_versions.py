@@ -39,7 +39,9 @@ def migrate(connection: sa.Connection, scripts: Path, *, store: str) -> None:
     inspector = sa.inspect(connection)
     present = None
     if inspector.has_table(table):
-        query = sa.select(sa.column("version_num")).select_from(sa.table(table))
+        query: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(
+            sa.table(table)
+        )
         present = connection.execute(query).scalar()
     if present == versions[-1]:
         return

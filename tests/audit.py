@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tests.hashes import PINS
+from tests.hashes import CUDA, PINS
 
 FAULTY, NOT_LOOKED_UP = 1, 3
 
@@ -52,7 +52,8 @@ def audit_of(answer: Mapping[str, Any]) -> Audit:
 def main() -> None:
     (program,) = sys.argv[1:]
     said = subprocess.run(
-        [program, "--requirement", str(PINS), "--require-hashes", "--disable-pip",
+        [program, "--requirement", str(PINS), "--requirement", str(CUDA),
+         "--require-hashes", "--disable-pip",
          "--progress-spinner", "off", "--format", "json"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

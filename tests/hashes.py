@@ -3,10 +3,10 @@
     python -m tests.hashes PATH/TO/uv
 
 `constraints.txt` has every package of an installation, each with the SHA-256 of all
-files of its version, so that pip installs these files or none. `constraints-cuda.txt`
-has what PyTorch's own wheel for Linux on x86 needs besides. PyTorch also ships a wheel
-without CUDA, under the same version, whose digest an index other than PyPI has:
-`CPU_WHEEL` says which one the tests ran with.
+files of its version, so that pip installs these files or none. PyTorch is apart: pip
+would rather take the wheel whose digest its index knows. `constraints-cpu.txt` has the
+wheel without CUDA, which the tests ran with; `constraints-cuda.txt` that of PyPI for
+Linux on x86, with all that it needs.
 """
 
 import re
@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 from tests.checkout import ROOT
 
-PINS, CUDA = ROOT / "constraints.txt", ROOT / "constraints-cuda.txt"
+PINS, CPU, CUDA = (ROOT / f"constraints{part}.txt" for part in ("", "-cpu", "-cuda"))
 CPU_WHEEL = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 """Of torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl."""
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s\\;]+)", re.M)
@@ -30,9 +30,13 @@ _HEAD = """\
 # environment. Move one at a time, then `make hashes`; the reason goes into
 # .github/CHANGELOG.md.
 """
+_CPU_HEAD = """\
+# PyTorch without CUDA, where pip is configured to take it from an index or folder that
+# has it; without, constraints-cuda.txt is installed. `make hashes` writes this file.
+"""
 _CUDA_HEAD = """\
-# What PyTorch's wheel of PyPI for Linux on x86 needs besides constraints.txt; its wheel
-# without CUDA needs none of it. `make hashes` writes this file.
+# PyTorch's wheel of PyPI, and what it needs besides constraints.txt: installed where
+# pip has none without CUDA. `make hashes` writes this file.
 """
 
 
@@ -50,13 +54,18 @@ def pins(text: str) -> dict[str, str]:
 
 def main() -> None:
     (uv,) = sys.argv[1:]
-    pinned = pins(PINS.read_text())
-    hashed = _compiled(uv, [f"{n}=={v}" for n, v in pinned.items()], "--no-deps")
-    torch = f"torch=={pinned['torch']} \\\n"
-    hashed = hashed.replace(torch, f"{torch}    --hash=sha256:{CPU_WHEEL} \\\n")
-    PINS.write_text(_HEAD + hashed)
-    besides = _compiled(uv, [f"torch=={pinned['torch']}"], "--constraint", str(PINS))
+    pinned = pinned_versions()
+    torch = f"torch=={pinned.pop('torch')}"
+    packages = [f"{name}=={version}" for name, version in pinned.items()]
+    PINS.write_text(_HEAD + _compiled(uv, packages, "--no-deps"))
+    CPU.write_text(f"{_CPU_HEAD}{torch} \\\n    --hash=sha256:{CPU_WHEEL}\n")
+    besides = _compiled(uv, [torch], "--constraint", str(PINS))
     CUDA.write_text(_CUDA_HEAD + _without(besides, pinned))
+
+
+def pinned_versions() -> dict[str, str]:
+    """Version of every package of an installation, by its plain name."""
+    return pins(PINS.read_text()) | pins(CPU.read_text())
 
 
 def _compiled(uv: str, requirements: Collection[str], *options: str) -> str:

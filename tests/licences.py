@@ -5,7 +5,7 @@
 
 from hustings.serving.components import bill_of_materials
 from tests.checkout import ROOT
-from tests.hashes import PINS, pins
+from tests.hashes import pinned_versions
 
 PAGE = ROOT / ".github" / "docs" / "licences.md"
 _HEAD = """\
@@ -24,7 +24,7 @@ writes this page.
 
 def page() -> str:
     """The page for the pinned libraries, all of them installed."""
-    pinned = pins(PINS.read_text())
+    pinned = pinned_versions()
     rows = {
         component["name"]: component
         for component in bill_of_materials(pinned)["components"]
