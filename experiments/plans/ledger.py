@@ -222,7 +222,8 @@ class _Sqlite:
             return ""
         try:
             with self._opened() as store:
-                integrity = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                (row,) = store.execute("PRAGMA integrity_check(1)").fetchall()
+            integrity = str(row[0])
         except sqlite3.DatabaseError as fault:
             integrity = str(fault)
         if integrity == "ok" or integrity.startswith(self.path.name):

@@ -557,7 +557,7 @@ INSERT INTO reaction_events (seq, event_id, platform, kind, occurred_at, receive
 
 
 def test_a_store_of_an_earlier_version_is_migrated_with_a_line_said(address, caplog):
-    engine = store_module._engine(address)
+    engine = store_module._engine(address, None)
     with engine.begin() as connection:
         for statement in FIRST_STORE.split(";")[:-1]:
             connection.exec_driver_sql(statement)
