@@ -169,7 +169,7 @@ class _Sqlite:
             store.executescript(_SQLITE)
             yield store
         except sqlite3.DatabaseError as fault:
-            if getattr(fault, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            if _code_of(fault) not in _DAMAGE:
                 raise
             raise _DamagedError(
                 f"{self.path.name}: expected it as written, {fault}; put it back "
@@ -218,7 +218,8 @@ class _Sqlite:
             return ""
         try:
             with self._opened() as store:
-                integrity = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                row = store.execute("PRAGMA integrity_check(1)").fetchone()
+                integrity = str(row[0])
         except sqlite3.DatabaseError as fault:
             integrity = str(fault)
         if integrity == "ok" or integrity.startswith(self.path.name):
@@ -231,6 +232,12 @@ class _Sqlite:
             return []
         with self._opened() as store:
             return [LedgerEntry(*row) for row in store.execute(query, values)]
+
+
+def _code_of(fault: sqlite3.DatabaseError) -> int:
+    """SQLite's code; text that is no UTF-8 is an error without one."""
+    code: int = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF
 
 
 def _head(store: sqlite3.Connection) -> tuple[int, bytes]:
