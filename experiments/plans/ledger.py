@@ -168,7 +168,8 @@ class _Sqlite:
         try:
             store.executescript(_SQLITE)
             yield store
-        except sqlite3.DatabaseError as fault:
+        # an error that quotes damaged text is no UTF-8 either
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as fault:
             if _code_of(fault) not in _DAMAGE:
                 raise
             raise _DamagedError(
@@ -234,7 +235,7 @@ class _Sqlite:
             return [LedgerEntry(*row) for row in store.execute(query, values)]
 
 
-def _code_of(fault: sqlite3.DatabaseError) -> int:
+def _code_of(fault: Exception) -> int:
     """SQLite's code; text that is no UTF-8 is an error without one."""
     code: int = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return code & 0xFF
