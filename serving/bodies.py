@@ -51,7 +51,8 @@ Words = Annotated[
 ]
 Channels = Annotated[
     dict[Id, Annotated[list[Channel], Field(max_length=20)]],
-    Field(max_length=MAX_VOTERS),
+    # a key that is no id: else the schema says nothing of its value
+    Field(max_length=MAX_VOTERS, json_schema_extra={"additionalProperties": False}),
 ]
 
 

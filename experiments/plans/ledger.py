@@ -172,8 +172,9 @@ class _Sqlite:
         try:
             store.executescript(_SQLITE)
             yield store
-        except sqlite3.DatabaseError as fault:
-            if getattr(fault, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+        # an error that quotes damaged text is no UTF-8 either
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as fault:
+            if _code_of(fault) not in _DAMAGE:
                 raise
             raise _DamagedError(
                 f"{self.path.name}: expected it as written, {fault}; put it back "
@@ -222,8 +223,8 @@ class _Sqlite:
             return ""
         try:
             with self._opened() as store:
-                (row,) = store.execute("PRAGMA integrity_check(1)").fetchall()
-            integrity = str(row[0])
+                row = store.execute("PRAGMA integrity_check(1)").fetchone()
+                integrity = str(row[0])
         except sqlite3.DatabaseError as fault:
             integrity = str(fault)
         if integrity == "ok" or integrity.startswith(self.path.name):
@@ -236,6 +237,12 @@ class _Sqlite:
             return []
         with self._opened() as store:
             return [LedgerEntry(*row) for row in store.execute(query, values)]
+
+
+def _code_of(fault: Exception) -> int:
+    """SQLite's code; text that is no UTF-8 is an error without one."""
+    code: int = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF
 
 
 def _head(store: sqlite3.Connection) -> tuple[int, bytes]:

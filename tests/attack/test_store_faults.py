@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from hustings.serving.reactions.store import Events
 from tests.attack.plain_http import ask
@@ -220,7 +221,7 @@ class Database:
     @contextmanager
     def gone(self) -> Iterator[None]:
         """Its sessions are ended and no new one begins."""
-        name = self.address.rpartition("/")[2].partition("?")[0]
+        name = sa.make_url(self.address).database
         others = self.address.replace(f"/{name}?", "/postgres?")
         server = Database(others, self.pid)
         server.run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')

@@ -188,7 +188,11 @@ def test_a_ledger_that_is_no_database_any_more_is_named_by_whoever_reads_it(
 ) -> None:
     filled(open_ledger(tmp_path))
     path = tmp_path / LEDGER
-    path.write_bytes(path.read_bytes().replace(b"CREATE TRIGGER", b"CREATE TRIGGEX"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"nobody", b"nobo\xff\xff"))
+    with pytest.raises(LedgerError, match=f"{LEDGER}: .* from a backup"):
+        open_ledger(tmp_path).of_kind("note")
+    path.write_bytes(whole.replace(b"CREATE TRIGGER", b"CREATE TRIGGEX"))
     for read in (
         lambda: open_ledger(tmp_path).of_kind("note"),
         lambda: open_ledger(tmp_path).of_person([KEYS["p2"]]),

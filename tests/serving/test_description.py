@@ -99,6 +99,16 @@ def test_limits_and_roles_are_those_of_the_gate(described):
     assert described.operation("GET", "/healthz")["security"] == []
 
 
+def test_channels_of_an_id_that_none_can_be_are_not_admitted(described):
+    example = next(iter(described.examples("/recommend").values()))
+    for voter_id, channels, is_admitted in (
+        ("V1", ["sms"], True), ("V1", {}, False), ("V\0", {}, False),
+    ):  # fmt: skip
+        body = {**example, "permitted_channels": {voter_id: channels}}
+        text = json.dumps(body).encode()
+        assert described.admits("/recommend", text) == is_admitted, (voter_id, channels)
+
+
 def test_bentomls_own_client_calls_the_running_service(served, server):
     rows = served.rows[:3]
     with bentoml.SyncHTTPClient(server.url, token=KEY) as client:
