@@ -234,7 +234,7 @@ def test_nothing_is_replaced_unless_said_nor_while_somebody_is_at_work(
             assert "is at work" in told
     with opened(begun.home):
         told = begun.said(*words, "--replace", code=BAD_INPUT)
-        assert "stop `hustings serve`" in told
+        assert "stop `hustings serve" in told
     begun.said("backup", str(begun.home / "inside.tar"), code=BAD_INPUT)
     begun.said("backup", str(begun.backup), code=FAILED)
     # an entry that the backup has not
