@@ -108,7 +108,8 @@ $(READY): pyproject.toml constraints.txt constraints-cpu.txt constraints-cuda.tx
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints.txt
-	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cpu.txt 2>/dev/null || \
+	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cpu.txt || \
+		{ echo "No PyTorch without CUDA here: taking the one with it ..."; false; } || \
 		$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cuda.txt
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@

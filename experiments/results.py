@@ -225,6 +225,8 @@ class BoundedGroup:
         low: Least share of all contacts.
         high: Greatest share of all contacts.
         most: Contacts at most; None for no limit.
+        n: Contacts of the plan.
+        n_without: Contacts, were there no limits on groups.
         share: Of all contacts of the plan.
         share_without: Of all contacts, were there no limits on groups.
     """
@@ -233,6 +235,8 @@ class BoundedGroup:
     low: float
     high: float
     most: float | None
+    n: int
+    n_without: int
     share: float
     share_without: float
 

@@ -18,6 +18,8 @@ ANY_MESSAGE = "*"
 """In `costs`: a price that holds for every message of the channel."""
 HISTORY_PREFIX = "voted_"
 """Vote history is wide: `voted_<yyyymmdd>_<kind>`; 1 voted, 0 did not."""
+PROVIDER_PREFIX = "provider__"
+"""Of a provider's columns."""
 HISTORY_DERIVED, HOUSEHOLD = "history__", "household__"
 PRECINCT, COUNTY = "precinct__", "county__"
 FROM_THE_FILE = (HOUSEHOLD, PRECINCT, COUNTY)

@@ -22,9 +22,9 @@ from hustings.training.registry.register import copy_package
 PACKAGES = ("features", "training", "serving")
 """Of this repository, what answers a request; the experiments stay at home."""
 LIBRARIES = (
-    "bentoml", "duckdb", "ibis-framework", "lightgbm", "numpy", "pandas", "pandera",
-    "prometheus_client", "pyarrow", "pydantic", "scipy", "safetensors", "sqlalchemy",
-    "sqlglot", "starlette",
+    "alembic", "bentoml", "duckdb", "ibis-framework", "lightgbm", "numpy", "pandas",
+    "pandera", "prometheus_client", "pyarrow", "pydantic", "safetensors", "scipy",
+    "sqlalchemy", "sqlglot", "starlette",
 )  # fmt: skip
 COMPONENTS = "components.cdx.json"
 """Libraries of the Bento with their licences."""

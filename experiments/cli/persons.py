@@ -176,6 +176,7 @@ def forget(
         from hustings.experiments.privacy.forget import as_json as json_of
         from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.personal_data import CampaignStores
+        from hustings.features.persons.keys import KEYS
 
         run = make_run(campaign, data, store, mlflow)
         where = CampaignStores(run.campaign, run.home, store, mlflow)
@@ -184,7 +185,8 @@ def forget(
             typer.echo("\n".join(handed_out_text(report)), err=True)
 
         if voter and not yes:
-            say_handed_out(before_erasure(where, voter))
+            if (where.home / KEYS).exists():  # who asks makes no keys
+                say_handed_out(before_erasure(where, voter))
             typer.confirm(
                 "This cannot be undone: every trace of the person goes. Go on?",
                 abort=True, err=True,

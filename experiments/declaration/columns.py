@@ -16,13 +16,10 @@ from hustings.features.derived import Derivation
 from hustings.features.draft import suspicious_columns
 from hustings.features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
-from hustings.features.persons.provider import (
-    PROVIDER_PREFIX,
-    bare_column,
-    permitted_columns,
-)
+from hustings.features.persons.provider import bare_column, permitted_columns
 from hustings.features.tables import (
     HISTORY_PREFIX,
+    PROVIDER_PREFIX,
     VOTERS,
     identifying_columns,
     is_derived,

@@ -9,6 +9,7 @@ from hustings.experiments.lift.measured import NOT_VOTED, MeasuredLift, Row
 from hustings.experiments.results import VERDICT_WORDS, LiftSummary, lift_verdict
 from hustings.experiments.stages.context import rounded
 from hustings.features.stored import plain_json
+from hustings.features.tables import SMALLEST_CELL
 from hustings.training.estimators.compliance import Compliance
 from hustings.training.estimators.metrics import Interval
 
@@ -85,11 +86,11 @@ def sentences(measured: MeasuredLift, *, per_point: float) -> list[str]:
     late = measured.n_decided - measured.n_due
     share = 100 * late / max(measured.n_decided, 1)
     lines.append(
-        f"{measured.n_decided:,} voters are decided (those held out among them); the "
-        f"outcome is in for {measured.n_in:,}."
+        f"{_n(measured.n_decided)} voters are decided (those held out among them); "
+        f"the outcome is in for {_n(measured.n_in)}."
         + (
-            f" For {late:,} ({share:.0f} %) it is not due yet: what the plan did to "
-            "them cannot be known." if late else ""
+            f" For {_n(late)} ({share:.0f} %) it is not due yet: what the plan did "
+            "to them cannot be known." if late else ""
         )
     )  # fmt: skip
     missing = measured.n_due - measured.n_in
@@ -97,20 +98,25 @@ def sentences(measured: MeasuredLift, *, per_point: float) -> list[str]:
         stand = ""
         if measured.n_waiting:
             stand = (
-                f"; plans with {measured.n_waiting:,} voters, of whom hardly anybody "
-                "has answered yet, wait for more"
+                f"; plans with {_n(measured.n_waiting)} voters, of whom hardly "
+                "anybody has answered yet, wait for more"
             )
         elif measured.n_in:
             stand = "; voters who answered stand for them"
-        lines.append(f"{missing:,} outcomes are due and missing{stand}.")
+        lines.append(f"{_n(missing)} outcomes are due and missing{stand}.")
     lines += _lifts(measured, per_point)
     lines += _early(measured, per_point)
     if measured.n_repeats:
         lines.append(
-            f"{measured.n_repeats:,} later decisions of the same voters are not "
+            f"{_n(measured.n_repeats)} later decisions of the same voters are not "
             "counted apart: a lift is that of the first, with all that followed."
         )
     return lines
+
+
+def _n(n: int) -> str:
+    """A count of people, hidden where it lies below the privacy floor."""
+    return f"fewer than {SMALLEST_CELL}" if 0 < n < SMALLEST_CELL else f"{n:,}"
 
 
 def _alarms(measured: MeasuredLift) -> list[str]:
@@ -139,9 +145,9 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     interval = points(row.anytime_valid, per_point)
     lines = [
         f"The plan brought {interval} per voter it chose, whether "
-        f"reached or not, against those held out ({row.n_sent:,} and "
-        f"{row.n_compared:,}), each day weighed by its noise; the interval holds at "
-        f"every look. {verdict}"
+        f"reached or not, against those held out ({_n(row.n_sent)} and "
+        f"{_n(row.n_compared)}), each day weighed by its noise; the interval holds "
+        f"at every look. {verdict}"
     ]
     if measured.not_voted is not None:
         lines.append(_of_not_voted(measured.not_voted, measured, per_point))
@@ -163,9 +169,9 @@ def _of_not_voted(row: Row, measured: MeasuredLift, per_point: float) -> str:
     interval = points(row.anytime_valid, per_point)
     return (
         f"{measured.n_voted_before:,} of the decided had voted when they were "
-        f"assigned. Among those who had not, held out alike ({row.n_sent:,} and "
-        f"{row.n_compared:,}), it brought {interval} per voter; whoever voted later "
-        "stays in."
+        f"assigned. Among those who had not, held out alike ({_n(row.n_sent)} and "
+        f"{_n(row.n_compared)}), it brought {interval} per voter; whoever voted "
+        "later stays in."
     )
 
 

@@ -180,6 +180,12 @@ def event_stores_outside(where: CampaignStores) -> Iterator[list[EventStore]]:
     file = file_of(address)
     if file is not None:
         inside = file.resolve().is_relative_to(where.home.resolve())
+        if not (inside or file.parent.is_dir()):
+            raise DataMissing(
+                f"the campaign's store of events ([reactions] store, or "
+                f"{STORE_VARIABLE}): expected the folder {file.parent}, which is not "
+                "there; nothing was deleted, ask again once it is"
+            )
         if inside or not file.exists():  # nothing was ever kept there
             yield []
             return

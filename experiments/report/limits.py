@@ -98,8 +98,9 @@ def groups_block(priced: PriceOfGroups | None, outcome: OutcomeSection) -> list[
             "everybody planned for, the holdout included."
         )
     rows = [
-        (group.name, _bound_in_words(group), share_text(group.share),
-         share_text(group.share_without))
+        (group.name, _bound_in_words(group),
+         *(NOT_SHOWN if is_small(n) else share_text(share) for n, share in
+           ((group.n, group.share), (group.n_without, group.share_without))))
         for group in priced.groups
     ]  # fmt: skip
     header = ["Group", "Declared", "Share of contacts", "Without the limits"]

@@ -54,6 +54,7 @@ from hustings.experiments.stages.offers import (
     campaign_offer,
     contact_lists,
     decides_by_household,
+    holdout_of,
     holdout_salt,
     moment_of,
     place_offers,
@@ -111,6 +112,7 @@ def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
     (model, version), voters = promoted(run), run.table("voters")
     require_sendable(run, voters, _arms(model))
+    required_holdout(run, voters)
     audiences = _audiences(run, model, voters)
     belief, at = f"{version.name}/{version.version}", _moment(run)
     rules = rules_at(run, at)
@@ -376,7 +378,7 @@ def _plan_one(
         [campaign.campaign.seed, who.n_voters],
         Belief(offer.experiment_of_arm, model_version),
         predicted=offer.lift,
-        held_voters=required_holdout(run, voters),
+        held_voters=holdout_of(run, voters),
         bounds=bounds,
         places=places,
     )  # fmt: skip
@@ -437,14 +439,20 @@ def _price_of_groups(
     if not compared:
         return None
     n, n_free = (max(sum(g.n[k] for g in compared), 1) for k in (0, 1))
+    of_group = {
+        name: (
+            sum(g.of_group[name][0] for g in compared),
+            sum(g.of_group[name][1] for g in compared),
+        )
+        for name in run.campaign.plan.groups
+    }
     return PriceOfGroups(
         sum(m.plan.over_everybody.value for m in audience_plans),
         sum(g.value for g in compared),
         tuple(
             BoundedGroup(
-                name, group.low, group.high, group.most,
-                sum(g.of_group[name][0] for g in compared) / n,
-                sum(g.of_group[name][1] for g in compared) / n_free,
+                name, group.low, group.high, group.most, *of_group[name],
+                of_group[name][0] / n, of_group[name][1] / n_free,
             )
             for name, group in run.campaign.plan.groups.items()
         ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import Campaign
+from hustings.experiments.declaration import Campaign, CampaignError
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm, MessageTest, last_answers
@@ -236,8 +236,24 @@ def guardrail_rows(run: Run, experiment_id: str) -> list[Json]:
 
 
 def closed_groups(run: Run) -> tuple[ClosedGroup, ...]:
-    """Messages that guardrails close to everybody or to a group, from `train`."""
-    return tuple(map(ClosedGroup.from_json, _stored(run)["closed"]))
+    """Messages that guardrails close to everybody or to a group, from `train`.
+
+    Raises:
+        CampaignError: If a group is by a column that segments are no longer made of:
+            nobody would be known to belong to it.
+    """
+    closed = tuple(map(ClosedGroup.from_json, _stored(run)["closed"]))
+    columns = set(run.campaign.features.segment)
+    for group in closed:
+        lost = sorted(set(group.where) - columns)
+        if lost:
+            raise CampaignError(
+                f"[features] segment: expected {lost[0]!r} among the columns, got "
+                f"{', '.join(sorted(columns)) or 'none'}; message {group.message_id} "
+                f"{group.reason}, and nobody would be known to be of them: keep the "
+                "column, or train again (`hustings run`)"
+            )
+    return closed
 
 
 def edges_of_segments(run: Run) -> SegmentEdges:

@@ -22,12 +22,12 @@ from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.link.fields import tidy
 from hustings.features.tables import (
     MAPPED_TABLES,
+    PROVIDER_PREFIX,
     PROVIDER_ROWS,
     SMALLEST_CELL,
     TableError,
 )
 
-PROVIDER_PREFIX = "provider__"
 REMOVED_FILE = "removed_providers.json"
 Join = Literal["voter_id", "hashed", "linked"]
 Json = dict[str, Any]

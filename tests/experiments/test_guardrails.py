@@ -4,6 +4,8 @@ Small campaigns of invented people with planted harms.
 """
 
 import json
+import shutil
+import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 
 from hustings.experiments.cli import BAD_INPUT, OK
 from tests.experiments.test_right_reason import QUICK, Drawn, hustings, results_of
@@ -67,11 +70,13 @@ class Judged(NamedTuple):
     """A run of the planted campaign.
 
     Attributes:
+        campaign: Folder of the campaign, its runs inside.
         folder: Of the run.
         people: One row a voter.
         guardrails: As in `evaluation.json`, by name.
     """
 
+    campaign: Path
     folder: Path
     people: pd.DataFrame
     guardrails: dict[str, Any]
@@ -106,7 +111,7 @@ def harm(
     run = results_of(folder)
     evaluation = json.loads((run / "evaluation.json").read_text())
     (result,) = evaluation["experiments"].values()
-    return Judged(run, people, {g["name"]: g for g in result["guardrails"]})
+    return Judged(folder, run, people, {g["name"]: g for g in result["guardrails"]})
 
 
 def test_no_young_voter_is_sent_what_keeps_the_young_at_home(harm: Judged) -> None:
@@ -133,6 +138,19 @@ def test_what_annoys_everybody_is_sent_to_nobody_and_the_reason_is_said(
     n_young = int((harm.people["age"] < 35).sum())
     young = "message jobs: lowers turnout among voters of age under 35"
     assert refused[young] == n_young
+
+
+def test_a_closed_group_does_not_lapse_with_its_column(
+    harm: Judged, tmp_path: Path
+) -> None:
+    """Segments by another column: nobody would be known to be under 35."""
+    copied = shutil.copytree(harm.campaign.parent, tmp_path / "all") / "harm"
+    declared = tomllib.loads((copied / "campaign.toml").read_text())
+    declared["features"] = declared.get("features", {}) | {"segment": ["sex"]}
+    (copied / "campaign.toml").write_text(tomli_w.dumps(declared))
+    done = hustings(copied, "plan")
+    assert done.exit_code == BAD_INPUT
+    assert "expected 'age' among the columns, got sex; message jobs" in done.output
 
 
 def test_every_message_is_judged_against_the_margin(harm: Judged) -> None:

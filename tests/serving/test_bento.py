@@ -1,7 +1,10 @@
 """The Bento, served from an empty folder by processes blind to the repository."""
 
 import json
+import re
+import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import httpx
@@ -9,6 +12,7 @@ import pytest
 
 from hustings.serving.bento import build_bento
 from hustings.serving.service import Hustings
+from tests.checkout import environment
 from tests.sockets import are_private, listening_of
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +107,35 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     names = {pin.partition("==")[0] for pin in pins}
     assert {"lightgbm", "duckdb", "ibis-framework", "sqlglot"} <= names
     assert not any(b"the-builders-own-key-of-22" in p.read_bytes() for p in files)
+
+
+def test_a_store_is_opened_and_answers_come_with_a_bentos_libraries_alone(
+    bento, tmp_path
+):
+    """Others that are installed here are hidden from the process."""
+    listed = json.loads((bento / "src" / "components.cdx.json").read_text())
+    mine = {re.sub(r"[-_.]+", "-", c["name"]).lower() for c in listed["components"]}
+    hidden = sorted(
+        module
+        for module, names in packages_distributions().items()
+        if not mine & {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    )
+    code = f"""
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {set(hidden) - {"hustings"}!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hidden())
+from hustings.serving.reactions.store import Events
+Events.open({str(tmp_path / "events.db")!r}).close()
+import hustings.serving.service
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=environment(PYTHONPATH=str(bento / "src")), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_bento_lists_its_libraries_with_their_licences(bento):

@@ -32,8 +32,7 @@ from hustings.features.partner import (
     width_column,
 )
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
-from hustings.features.persons.provider import PROVIDER_PREFIX
-from hustings.features.tables import TableError
+from hustings.features.tables import PROVIDER_PREFIX, TableError
 from hustings.features.training_set import Arm, coarsest_unit
 from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95

@@ -20,8 +20,7 @@ from hustings.features.derived import FROM_THE_WHOLE_FILE, Query, with_columns
 from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import LIFT_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
-from hustings.features.persons.provider import PROVIDER_PREFIX
-from hustings.features.tables import SEXES, TIMESTAMP, TableError
+from hustings.features.tables import PROVIDER_PREFIX, SEXES, TIMESTAMP, TableError
 from hustings.features.voter import (
     DAYS_A_YEAR,
     HISTORY_SHARE,
