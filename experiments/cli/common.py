@@ -91,6 +91,10 @@ NullTwin = Annotated[
         "--null-twin", help="Simulate effects alike for all: personalising is worth 0."
     ),
 ]
+NOTHING_TO_HAND_OVER = (
+    "Nothing to hand over: the plan has no contacts, or none that has changed since "
+    "its lists left."
+)
 DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
 DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 600.0
 """So many settings are tried, however busy the machine: the limit is for accidents."""

@@ -8,6 +8,7 @@ import typer
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
+    NOTHING_TO_HAND_OVER,
     CampaignName,
     DataFolder,
     Debug,
@@ -99,7 +100,7 @@ def day(
             plan = stated(run.home, summary.plan_id, summary.state)
             with recording(run.home, at=run.at):
                 written = export_plan(run, plan, at=run.at)
-            typer.echo(written.folder or "Nothing has changed since the lists left.")
+            typer.echo(written.folder or NOTHING_TO_HAND_OVER)
         say_next(campaign, data, run.at, summary.plan_id)
 
 

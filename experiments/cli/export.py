@@ -8,6 +8,7 @@ import typer
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
+    NOTHING_TO_HAND_OVER,
     AsJson,
     CampaignName,
     DataFolder,
@@ -143,7 +144,7 @@ def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) 
     from hustings.serving.export.folder import read_manifest
 
     if folder is None:
-        return "{}" if as_json else "Nothing has changed since the lists left."
+        return "{}" if as_json else NOTHING_TO_HAND_OVER
     manifest = read_manifest(folder)
     if as_json:
         return json.dumps(manifest | {"folder": str(folder)}, indent=1)

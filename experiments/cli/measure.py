@@ -47,6 +47,7 @@ def lift(
     """What the campaign's plans brought so far, against the held out, at any look."""
     with errors_reported(debug=debug), changing(campaign, data, "lift"):
         from hustings.experiments.lift import measure
+        from hustings.experiments.lift.files import LIFT_FILE, lift_on_record
         from hustings.experiments.lift.summary import table
         from hustings.experiments.present_pages import lift_facts
         from hustings.experiments.report.lift_page import write_lift
@@ -69,7 +70,15 @@ def lift(
                      "shrunken", "predicted"]  # fmt: skip
             if len(rows):
                 typer.echo(rows[columns].to_string(index=False, float_format="%.3f"))
-            console.print(f"{run.home / 'lift.json'} holds all of it", highlight=False)
+            on_record = lift_on_record(run.home)
+            what = (
+                "all of it"
+                if on_record == summary.as_of
+                else (f"the later look of {on_record}, and stays")
+            )
+            console.print(f"{run.home / LIFT_FILE} holds {what}", highlight=False)
+            if out is not None:
+                console.print(f"Page: {out}", highlight=False)
         if not as_json:
             say_next(campaign, data, run.at)
     if not measured.trusted:

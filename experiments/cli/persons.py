@@ -231,6 +231,12 @@ def verify(
     with errors_reported(debug=debug):
         from hustings.experiments.backup.verification import verified
         from hustings.experiments.declaration import load_campaign
+        from hustings.features.ingest import DataMissing
 
         home = home_of(campaign, data)
+        if not home.is_dir():
+            raise DataMissing(
+                f"expected the campaign's folder {home}, which is not there: there is "
+                "nothing to verify; `hustings restore` puts a backup in its place"
+            )
         typer.echo(verified(load_campaign(campaign), home, since).text())

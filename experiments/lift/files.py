@@ -1,5 +1,6 @@
 """Measured lift from the record of a campaign."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
 from hustings.serving.reactions.ballots import votes_before
 
-LIFT_TABLE = "lift.parquet"
+LIFT_FILE, LIFT_TABLE = "lift.json", "lift.parquet"
 """What was measured last, in the campaign's folder."""
 COMMONEST = 8
 """Kinds of a category that get a column of their own."""
@@ -61,6 +62,8 @@ class Recorded:
 def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     """Lift of a campaign's plans so far; writes lift.json and lift.parquet.
 
+    A look back writes nothing where a later one is on record.
+
     Args:
         run: The latest run.
         as_of: When the lift is looked at.
@@ -69,9 +72,16 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
         FileNotFoundError: If no plan was locked by then.
     """
     measured, summary = lift_so_far(run, as_of)
-    write_json(run.home / "lift.json", summary.to_json())
-    write_parquet(run.home / LIFT_TABLE, table(measured))
+    if summary.as_of >= min(lift_on_record(run.home), f"{run.at:%Y-%m-%d}"):
+        write_json(run.home / LIFT_FILE, summary.to_json())
+        write_parquet(run.home / LIFT_TABLE, table(measured))
     return measured, summary
+
+
+def lift_on_record(home: Path) -> str:
+    """Day of the look that lift.json holds, as YYYY-MM-DD; empty without any."""
+    file = home / LIFT_FILE
+    return str(json.loads(file.read_text())["as_of"]) if file.exists() else ""
 
 
 def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:

@@ -677,6 +677,13 @@ def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_nothing_is_verified_where_nothing_is(tmp_path: Path) -> None:
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
+    assert done.exit_code == MISSING
+    assert "there is nothing to verify" in " ".join(done.output.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "sample" / "snapshots"
     voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})

@@ -774,10 +774,16 @@ def test_a_broken_draw_ends_with_a_code_of_its_own(
 
 
 def test_what_came_in_later_is_not_known_at_an_earlier_look(home: Path) -> None:
+    _said(home, "lift", "--as-of", "2026-11-01", "--json")
     early = _said(home, "lift", "--as-of", "2026-10-02", "--json")[1]
     told = json.loads(early)
     assert told["n_decided"] > 0
     assert told["n_in"] == 0
+    # a look back does not take the place of the later one
+    (on_record,) = (home / "data").rglob("lift.json")
+    assert json.loads(on_record.read_text())["as_of"] == "2026-11-01"
+    said = _said(home, "lift", "--as-of", "2026-10-02")[1]
+    assert "holds the later look of 2026-11-01" in " ".join(said.split())
 
 
 def test_plans_that_wait_for_answers_leave_the_others_rows_as_they_are(
