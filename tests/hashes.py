@@ -4,9 +4,9 @@
 
 `constraints.txt` has every package of an installation, each with the SHA-256 of all
 files of its version, so that pip installs these files or none. PyTorch is apart: pip
-would rather take the wheel whose digest its index knows. `constraints-cpu.txt` has the
-wheel without CUDA, which the tests ran with; `constraints-cuda.txt` that of PyPI for
-Linux on x86, with all that it needs.
+would rather take the wheel whose digest its index knows. `constraints-cpu.txt` in
+`.github` has the wheel without CUDA, which the tests ran with; `constraints-cuda.txt`
+that of PyPI for Linux on x86, with all that it needs.
 """
 
 import re
@@ -16,13 +16,13 @@ from collections.abc import Collection
 
 from tests.checkout import ROOT
 
-PINS, CPU, CUDA = (ROOT / f"constraints{part}.txt" for part in ("", "-cpu", "-cuda"))
+PINS = ROOT / "constraints.txt"
+CPU, CUDA = (ROOT / ".github" / f"constraints-{part}.txt" for part in ("cpu", "cuda"))
 CPU_WHEEL = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 """Of torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl."""
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s\\;]+)", re.M)
-_INDEX = "https://pypi.org/simple"
 _OPTIONS = ("--generate-hashes", "--no-header", "--no-annotate", "--quiet",
-            "--python-version", "3.11.5", "--index-url", _INDEX,
+            "--python-version", "3.11.5",
             "--python-platform", "x86_64-manylinux_2_28")  # fmt: skip
 _HEAD = """\
 # Every package of an installation with all extras, at versions that were installed
