@@ -274,7 +274,7 @@ WITH_STORE = frozenset(
     {
         "ingest", "features", "train", "evaluate", "promote", "score", "plan", "report",
         "run", "day", "compare", "remove-provider", "rollback", "runs", "lift", "power",
-        "show", "forget", "web",
+        "show", "forget", "web", "backup", "restore",
     }
 )  # fmt: skip
 """Commands that take --store."""

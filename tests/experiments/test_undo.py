@@ -1,5 +1,6 @@
 """`hustings plans undo`: a further entry takes back a `sent` or a lock."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -236,7 +237,8 @@ def test_contacts_that_left_the_folder_keep_a_lock(campaign: Campaign) -> None:
 def test_lists_that_left_keep_a_lock_and_not_a_sent(campaign: Campaign) -> None:
     folder = campaign.home / "exports" / "day1" / "20260901T060000Z"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text('{"files": []}')
+    manifest = {"files": [], "at": "2026-09-01T06:00:00+00:00"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     plan = pd.read_parquet(campaign.home / "plans" / "day1" / "plan.parquet")
     status = plan[["voter_id", "channel", "send_on", "message_id"]]
     status.assign(code="").to_parquet(folder / "contacts.parquet")
