@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.csv
 
+from hustings.features.asof import naive_utc
 from hustings.features.atomic import ASIDE, whole_folder
 from hustings.features.lock import locked
 from hustings.serving.export.formulas import without_formulas
@@ -169,7 +170,7 @@ def in_time(parent: Path) -> pd.DataFrame:
     """
     said = [
         pd.read_parquet(folder / STATUS_FILE).assign(
-            day=pd.Timestamp(read_manifest(folder)["at"]).normalize()
+            day=naive_utc(pd.Timestamp(read_manifest(folder)["at"])).normalize()
         )
         for folder in exports_of(parent)
     ]
