@@ -221,8 +221,11 @@ def test_who_is_forgotten_after_a_backup_does_not_come_back_with_it(
     for name in (KEYS, TOMBSTONES_COPY):
         (begun.home / name).unlink()
     before = files(begun.home)
+    beside = tombstones_beside(begun.backup)
+    beside.rename(begun.data / "hidden")
     told = begun.said("restore", str(stale), "--replace", code=FAILED)
     assert "tombstones that its ledger has seen" in told
+    (begun.data / "hidden").rename(beside)
     assert files(begun.home) == before
     # all is lost, and nobody can know who was forgotten
     begun.lose()
