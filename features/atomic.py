@@ -102,8 +102,14 @@ def _take_place(aside: Path, path: Path) -> None:
     here = AT_FDCWD, os.fsencode(aside), AT_FDCWD, os.fsencode(path)
     if libc.renameat2(*here, RENAME_EXCHANGE):
         # a file system that cannot exchange: a moment without any
-        shutil.rmtree(path, ignore_errors=True)
-        aside.rename(path)
+        before = _own_aside(path)
+        path.rename(before)
+        try:
+            aside.rename(path)
+        except BaseException:
+            before.rename(path)
+            raise
+        before.rename(aside)
 
 
 def _own_aside(path: Path) -> Path:

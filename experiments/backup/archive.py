@@ -5,7 +5,7 @@
 
 Databases of SQLite are copied by their backup interface, so that what is written to
 them meanwhile is in it whole or not at all. Files of a name that begins with a dot
-(locks) and what is not whole yet stay out.
+(locks), links and what is not whole yet stay out.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class ArchiveFacts(Stored):
         campaign: Name of the campaign.
         made_at: When, ISO 8601 in UTC.
         version: Of Hustings.
-        ledger_seq: Last entry of the ledger.
+        ledger_seq: Last entry of the ledger before that which names the backup.
         store: Where the MLflow store lay; empty where it is not in the archive.
         outside: What a campaign has that is not in the archive, a line each.
     """
@@ -98,7 +98,9 @@ def write_archive(
     with whole_file(out) as aside:
         aside.touch(mode=ONLY_ME)
         with (
-            TemporaryDirectory(prefix=".", suffix=ASIDE, dir=out.parent) as copies,
+            TemporaryDirectory(
+                prefix=f".{out.name}.", suffix=ASIDE, dir=out.parent
+            ) as copies,
             aside.open("wb") as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
@@ -195,6 +197,11 @@ def _read(
             "restore it with the version of Hustings that wrote it, or a later one"
         )
     return facts, members
+
+
+def links_in(folder: Path) -> list[Path]:
+    """Symbolic links in a folder, which an archive leaves out."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 import hustings
-from hustings.experiments.backup.archive import ArchiveFacts, write_archive
+from hustings.experiments.backup.archive import ArchiveFacts, links_in, write_archive
 from hustings.experiments.plans.backups import (
     BACKED_UP,
     record_backup,
+    remove_unfinished,
     tombstones_beside,
 )
 from hustings.experiments.plans.folder import alone
@@ -59,7 +60,7 @@ class BackupReport:
 
 
 def back_up(where: CampaignStores, to: Path, *, at: pd.Timestamp) -> BackupReport:
-    """Write a backup of a campaign; the ledger records it.
+    """Write a backup of a campaign; the ledger records it first.
 
     Only the holder of the campaign's lock may ask for it: nothing changes meanwhile but
     what a running endpoint writes into the store of events, whose copy is consistent.
@@ -70,16 +71,23 @@ def back_up(where: CampaignStores, to: Path, *, at: pd.Timestamp) -> BackupRepor
         at: When.
 
     Raises:
-        FileExistsError: If the file is there: a backup is never overwritten.
+        FileExistsError: If the file is there: a backup is never overwritten; or if
+            tombstones of another campaign lie beside it.
         FileNotFoundError: If the campaign has no folder.
         KeysError: If its tombstones are lost or damaged.
-        ValueError: If the file would lie in a folder that it holds.
+        ValueError: If the file would lie in a folder that it holds, or is no `.tar`.
     """
     where.require()
     name = where.campaign.campaign.name
+    if not to.is_dir() and to.suffix != ".tar":
+        raise ValueError(
+            f"{to}: expected a folder that is there, or a file that ends in .tar"
+        )
     file = to / f"{name}-{at:%Y%m%dT%H%M%SZ}.tar" if to.is_dir() else to
     within_mlflow = not where.mlflow_uri and where.store.is_dir()
-    folders = {HOME: where.home} | ({STORE: where.store} if within_mlflow else {})
+    folders = {HOME: where.home}
+    if within_mlflow and not where.store.resolve().is_relative_to(where.home.resolve()):
+        folders[STORE] = where.store
     for folder in folders.values():
         if file.resolve().is_relative_to(folder.resolve()):
             raise ValueError(
@@ -88,6 +96,12 @@ def back_up(where: CampaignStores, to: Path, *, at: pd.Timestamp) -> BackupRepor
     if file.exists():
         raise FileExistsError(f"{file}: expected no such file; give it another name")
     keys, outside = known_persons(where.home).keys, _outside(where)
+    outside += [
+        f"{link}, a link to {link.readlink()}."
+        for folder in folders.values()
+        for link in links_in(folder)
+    ]
+    remove_unfinished(where.home)
     facts = ArchiveFacts(
         campaign=name,
         made_at=at.isoformat(),
@@ -98,9 +112,10 @@ def back_up(where: CampaignStores, to: Path, *, at: pd.Timestamp) -> BackupRepor
     )
     # first of all: a backup without tombstones beside it is not restored
     keys.copy_tombstones(tombstones_beside(file))
+    # before the file is there: an erasure has to know of every one
+    record_backup(where.home, BACKED_UP, file, at=at)
     with alone(where.home):
         members = write_archive(file, folders, facts)
-    record_backup(where.home, BACKED_UP, file, at=at)
     n_bytes = sum(member.n_bytes for member in members.values())
     return BackupReport(file, len(members), n_bytes, outside)
 

@@ -10,7 +10,7 @@ take its place.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from hustings.experiments.backup.archive import (
     unpack,
 )
 from hustings.experiments.backup.campaign_backup import HOME, STORE
+from hustings.experiments.backup.newer_events import keep_newer
 from hustings.experiments.backup.verification import verified
 from hustings.experiments.plans.backups import (
     RESTORED,
     record_backup,
     tombstones_beside,
+    tombstones_beside_backups,
     unpacking_aside,
 )
 from hustings.experiments.plans.folder import LOCK, one_command
@@ -35,6 +37,7 @@ from hustings.experiments.plans.ledger import VARIABLE, LedgerError, open_ledger
 from hustings.experiments.privacy.forget import resume
 from hustings.experiments.privacy.personal_data import CampaignStores
 from hustings.experiments.stages.persons import known_persons, noted_tombstones
+from hustings.experiments.stages.reactions import store_of
 from hustings.features.atomic import replace_folder
 from hustings.features.lock import LockedError, locked
 from hustings.features.persons.keys import (
@@ -44,6 +47,7 @@ from hustings.features.persons.keys import (
     TombstonesCopy,
     read_tombstones,
 )
+from hustings.serving.reactions.store import FILE
 
 MLFLOW_FILE = "mlflow.db"
 _PLACES = (
@@ -68,6 +72,8 @@ class RestoreReport:
         unverified: What does not agree with a ledger that lies elsewhere.
         verification: What was verified, in words.
         is_store_restored: Whether the MLflow store was restored, too.
+        events: What became of the store of events, in words; empty where it lies
+            elsewhere.
     """
 
     facts: ArchiveFacts
@@ -77,6 +83,7 @@ class RestoreReport:
     unverified: str
     verification: str
     is_store_restored: bool
+    events: str
 
     def text(self) -> str:
         """In words."""
@@ -90,6 +97,8 @@ class RestoreReport:
                 f"Entries of the ledger that are no longer there: {self.n_dropped:,}. "
                 "What was decided, sent and answered since the backup is not on record."
             )
+        if self.events:
+            lines.append(self.events)
         if self.facts.store:
             lines.append(
                 "The MLflow store is restored, too."
@@ -129,6 +138,8 @@ def restore(
         LockedError: If a command or an endpoint is at work.
         ValueError: If the backup is of another campaign.
     """
+    # links stay: what they lead to is replaced
+    where = where._replace(home=where.home.resolve(), store=where.store.resolve())
     name, home = where.campaign.campaign.name, where.home
     facts = facts_of(backup)
     if facts.campaign != name:
@@ -142,35 +153,94 @@ def restore(
             "its place, and what was written since is lost"
         )
     later = _later_tombstones(home, backup, tombstones)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(home, at), unpacking_aside(home) as aside:
-        restored, store = aside / name, aside / STORE
+    # a store in the campaign's folder is a part of it
+    within = where.store.is_relative_to(home)
+    takes_store = bool(facts.store) and (within or not _has_store(where))
+    # each beside its place, on the file system of its place
+    places = [home, where.store] if takes_store and not within else [home]
+    for place in places:
+        _require_renamable(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(home, at), ExitStack() as stack:
+        asides = [stack.enter_context(unpacking_aside(place)) for place in places]
+        restored, store = asides[0] / HOME / name, asides[-1] / STORE
         for folder in (restored, store):
-            folder.mkdir(mode=ONLY_MY_FOLDER)
+            folder.mkdir(mode=ONLY_MY_FOLDER, parents=True)
         unpack(backup, {HOME: restored, STORE: store})
-        takes_store = bool(facts.store) and not _has_store(where)
+        if within:
+            store = restored / where.store.relative_to(home)
         if takes_store:
-            _move_places(store, Path(facts.store), where.store.resolve())
+            _move_places(store, Path(facts.store), where.store)
         stands = where._replace(
             home=restored, store=store if takes_store else where.store
         )
         # the entry that names the backup is none of what was done since
         n_dropped = max(0, _n_entries(home) - facts.ledger_seq - 1)
+        _require_unopened(home)
+        events, events_as_read = home / FILE, _written(home / FILE)
+        keeps_events = events.is_file() and keep_newer(events, restored / FILE)
         with one_command(restored, "restore", at=at):
             n_buried, n_erased = _forgotten_again(stands, later, home, at)
             record_backup(restored, RESTORED, backup, at=at)
         words, unverified = _verified(stands)
         _require_unopened(home)
+        if _written(events) != events_as_read:
+            raise LockedError(
+                f"{events}: expected nobody to write to it meanwhile; stop `hustings "
+                "serve` and `hustings web` first, nothing was restored"
+            )
         if home.exists() and not replaces:
             raise FileExistsError(f"{home}: another command has made it meanwhile")
-        if takes_store:
-            where.store.parent.mkdir(parents=True, exist_ok=True)
+        if takes_store and not within:
             replace_folder(store, where.store)
         # from here on the campaign is the restored one
         replace_folder(restored, home)
     return RestoreReport(
-        facts, n_buried, n_erased, n_dropped, unverified, words, takes_store
+        facts=facts,
+        n_buried=n_buried,
+        n_erased=n_erased,
+        n_dropped=n_dropped,
+        unverified=unverified,
+        verification=words,
+        is_store_restored=takes_store,
+        events=_of_events(where, facts, keeps=keeps_events),
     )
+
+
+def _of_events(where: CampaignStores, facts: ArchiveFacts, *, keeps: bool) -> str:
+    if store_of(where.campaign, where.home) != where.home / FILE:
+        return ""
+    if keeps:
+        return (
+            "The store of events of the folder that was there stays: withdrawals, "
+            "ballots, pauses and what was sent online since the backup hold."
+        )
+    return (
+        "No store of events was there to keep, or it is damaged: withdrawals (STOP), "
+        f"ballots, pauses and what was sent online since {facts.made_at} are lost. "
+        "Read them again from whoever received them before anything is sent."
+    )
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    """When a file was written last, and its size; None where there is none."""
+    if not file.is_file():
+        return None
+    stated = file.stat()
+    return stated.st_mtime_ns, stated.st_size
+
+
+def _require_renamable(folder: Path) -> None:
+    """Refuse a place that no folder can take by a rename.
+
+    Raises:
+        ValueError: If it is where a file system is mounted.
+    """
+    if folder.is_mount():
+        raise ValueError(
+            f"{folder}: expected a folder within a file system, got the place where "
+            "one is mounted, which no folder can take; mount it one folder higher"
+        )
 
 
 def _later_tombstones(
@@ -219,7 +289,8 @@ def _forgotten_again(
             has seen.
     """
     keys = known_persons(stands.home).keys
-    n_buried = sum(keys.take_tombstones(copied) for copied in later)
+    others = _beside_other_backups(stands.home, home, keys.campaign_key)
+    n_buried = sum(keys.take_tombstones(copied) for copied in (*later, *others))
     n_now, noted = keys.end()[0], None
     with suppress(sqlite3.DatabaseError):
         noted = noted_tombstones(home)
@@ -236,6 +307,23 @@ def _forgotten_again(
             "backup was made, an id or address is still in it; nothing was restored"
         )
     return n_buried, sum(sum(report.removed.values()) for report in reports)
+
+
+def _beside_other_backups(
+    restored: Path, home: Path, campaign_key: bytes
+) -> list[TombstonesCopy]:
+    """Tombstones beside every backup that the restored ledger names, or the present.
+
+    Raises:
+        KeysError: If a file was altered.
+    """
+    files = set(tombstones_beside_backups(restored))
+    with suppress(sqlite3.DatabaseError):
+        if home.is_dir():
+            files |= set(tombstones_beside_backups(home))
+    copies = [read_tombstones(file) for file in sorted(files)]
+    # a file of that name may be of another campaign by now
+    return [copied for copied in copies if copied.campaign_key == campaign_key]
 
 
 def _verified(stands: CampaignStores) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from hustings.features.lock import LockedError, locked
 from hustings.features.persons.keys import Keyring
 
 BACKED_UP, RESTORED = "backed up", "restored"
-"""Kinds of the ledger's entries: a backup was written; the campaign came out of one."""
+"""Kinds of the ledger's entries: a backup was begun; the campaign came out of one."""
 
 
 class ListedBackup(NamedTuple):
@@ -50,7 +51,7 @@ def tombstones_beside(backup: Path) -> Path:
 
 
 def record_backup(home: Path, kind: str, backup: Path, *, at: pd.Timestamp) -> None:
-    """Write down in the ledger that a backup was written, or restored.
+    """Write down in the ledger that a backup is about to be written, or was restored.
 
     Args:
         home: The campaign's folder.
@@ -81,13 +82,42 @@ def bury_in_backups(home: Path, keys: Keyring) -> list[ListedBackup]:
     ]
 
 
+def tombstones_beside_backups(home: Path) -> list[Path]:
+    """Files of tombstones beside the backups that a ledger names, as far as there.
+
+    Args:
+        home: The folder of a campaign, also of one that was just unpacked.
+    """
+    ledger = open_ledger(home)
+    entries = (*ledger.of_kind(BACKED_UP), *ledger.of_kind(RESTORED))
+    named = {json.loads(entry.body)["file"] for entry in entries}
+    files = [tombstones_beside(Path(file)) for file in sorted(named)]
+    return [file for file in files if os.access(file, os.R_OK)]
+
+
+def remove_unfinished(home: Path) -> None:
+    """Remove what backups that were killed left beside the files they were to write.
+
+    Args:
+        home: The campaign's folder, whose ledger names them; the caller is alone.
+    """
+    for entry in open_ledger(home).of_kind(BACKED_UP):
+        file = Path(json.loads(entry.body)["file"])
+        with suppress(OSError):
+            for left in file.parent.glob(f".{escape(file.name)}.*{ASIDE}"):
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+
+
 def _buried(backup: Path, keys: Keyring) -> bool:
     if not backup.is_file():
         return False
     try:
         keys.copy_tombstones(tombstones_beside(backup))
     except OSError:
-        # a disk that can only be read
+        # a disk that can only be read, or a file of another campaign
         return False
     return True
 
@@ -97,7 +127,7 @@ def unpacking_aside(home: Path) -> Iterator[Path]:
     """An empty folder beside a campaign's to unpack a backup in; gone at the end.
 
     Args:
-        home: The campaign's folder, which need not exist.
+        home: The campaign's folder, or that of its MLflow store, which need not exist.
     """
     remove_unpacked(home)
     aside = home.with_name(f"{_aside_begins(home)}{secrets.token_hex(4)}{ASIDE}")

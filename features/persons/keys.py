@@ -23,7 +23,7 @@ import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -490,13 +490,27 @@ class Keyring:
     def copy_tombstones(self, to: Path) -> None:
         """Write the campaign's key and all tombstones into a file of their own.
 
+        Tombstones that the file has already stay in it, whether or not this store has
+        them.
+
         Args:
             to: The file, readable by its owner alone.
 
         Raises:
+            FileExistsError: If the file holds tombstones of another campaign.
             KeysError: If tombstones were lost or altered.
         """
-        self._write_copy(self._tombstones(), to)
+        tombstones = {t.digest: t for t in self._tombstones()}
+        # of a file that was altered nothing can be read, by a restore neither
+        with suppress(FileNotFoundError, KeysError):
+            copied = read_tombstones(to)
+            if copied.campaign_key != self.campaign_key:
+                raise FileExistsError(
+                    f"{to}: expected tombstones of this campaign or no file, got those "
+                    "of another"
+                )
+            tombstones = {t.digest: t for t in copied.tombstones} | tombstones
+        self._write_copy([tombstones[digest] for digest in sorted(tombstones)], to)
 
     def take_tombstones(self, copied: "TombstonesCopy") -> int:
         """Set tombstones that were set after this store was copied.

@@ -20,9 +20,12 @@ import pytest
 from typer.testing import CliRunner
 
 from hustings.experiments.cli import BAD_INPUT, FAILED, app
-from hustings.experiments.plans.backups import tombstones_beside
+from hustings.experiments.plans.backups import BACKED_UP, tombstones_beside
 from hustings.experiments.plans.folder import LOCK, one_command
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.features import atomic
 from hustings.features.persons.keys import KEYS, TOMBSTONES_COPY
+from hustings.serving.reactions.payload import EventBatch
 from hustings.serving.reactions.store import Events
 from hustings.training.registry.register import (
     champion_version,
@@ -140,6 +143,36 @@ def holding(home: Path, word: str) -> Iterator[str]:
                 yield str(path.relative_to(home))
 
 
+def stop(home: Path, voter_id: str) -> None:
+    with opened(home) as events:
+        events.append(EventBatch(withdrawals=[stop_row(voter_id)]))
+
+
+def stop_row(voter_id: str) -> dict[str, Any]:
+    at = AT.value // 1_000
+    return {"voter_id": voter_id, "person": "", "channel": "sms", "at": at,
+            "event_id": f"stop-{voter_id}"}  # fmt: skip
+
+
+def stopped(home: Path) -> set[str]:
+    with opened(home) as events:
+        return set(events.withdrawals()["voter_id"])
+
+
+def digests_in(backup: Path) -> set[str]:
+    rows = json.loads(tombstones_beside(backup).read_text())["tombstones"]
+    return {digest for digest, *_ in rows}
+
+
+def killed(*_args: object) -> None:
+    raise KeyError("killed")
+
+
+def named(home: Path) -> list[str]:
+    entries = open_ledger(home).of_kind(BACKED_UP)
+    return [json.loads(entry.body)["file"] for entry in entries]
+
+
 def test_a_lost_campaign_comes_back_whole_and_goes_on(begun: Begun) -> None:
     assert begun.backup.stat().st_mode & 0o777 == 0o600
     before, day = files(begun.home), assignments(begun.home)
@@ -175,6 +208,8 @@ def test_who_is_forgotten_after_a_backup_does_not_come_back_with_it(
     shutil.copy(begun.backup, stale)
     shutil.copy(begun.backup, moved)
     shutil.copy(tombstones_beside(begun.backup), tombstones_beside(stale))
+    earlier = begun.data / "earlier"
+    shutil.copytree(begun.home, earlier)
     place = "plans/day-2026-09-08/assignments.parquet"
     assert place in set(holding(begun.home, begun.voter))
     told = begun.said("forget", begun.voter, "--yes")
@@ -186,8 +221,11 @@ def test_who_is_forgotten_after_a_backup_does_not_come_back_with_it(
     for name in (KEYS, TOMBSTONES_COPY):
         (begun.home / name).unlink()
     before = files(begun.home)
+    beside = tombstones_beside(begun.backup)
+    beside.rename(begun.data / "hidden")
     told = begun.said("restore", str(stale), "--replace", code=FAILED)
     assert "tombstones that its ledger has seen" in told
+    (begun.data / "hidden").rename(beside)
     assert files(begun.home) == before
     # all is lost, and nobody can know who was forgotten
     begun.lose()
@@ -195,7 +233,13 @@ def test_who_is_forgotten_after_a_backup_does_not_come_back_with_it(
     assert "the backup would bring them back" in told
     assert not list(begun.data.glob(".*"))
     assert not begun.home.exists()
-    for words in ((str(moved), "--tombstones", str(later)), (str(begun.backup),)):
+    # the last has tombstones of its day beside it, and names a backup with later ones
+    given = (
+        (str(moved), "--tombstones", str(later)),
+        (str(begun.backup),),
+        (str(stale),),
+    )
+    for words in given:
         told = begun.said("restore", *words)
         assert "rows of these people are taken out again" in told
         assert "0 rows of these" not in told
@@ -203,6 +247,13 @@ def test_who_is_forgotten_after_a_backup_does_not_come_back_with_it(
         # the backup's ledger had no entry of the request: now it has one, and holds
         assert " 0 tombstones hold" not in begun.said("verify")
         begun.lose()
+    # a folder that knows of none of them takes none away
+    earlier.rename(begun.home)
+    tarred, digests = begun.backup, digests_in(begun.backup)
+    tarred.unlink()
+    begun.said("backup", str(tarred))
+    assert digests_in(tarred) == digests
+    assert digests
 
 
 def test_an_altered_backup_is_named_and_replaces_nothing(begun: Begun) -> None:
@@ -252,6 +303,78 @@ def test_a_restore_that_was_killed_is_removed_by_the_next_command(
     (left / "voters.parquet").touch()
     begun.said("backup", str(begun.data / "other.tar"))
     assert not left.exists()
+
+
+def test_who_stopped_since_the_backup_stays_stopped(begun: Begun) -> None:
+    # the backup has one who stopped, the folder another: as after a store made anew
+    early, late = assignments(begun.home)["voter_id"].iloc[[1, 2]]
+    stop(begun.home, early)
+    other = begun.data / "other.tar"
+    begun.said("backup", str(other))
+    (begun.home / "events.db").unlink()
+    stop(begun.home, late)
+    told = begun.said("restore", str(other), "--replace")
+    assert "store of events of the folder that was there stays" in told
+    assert stopped(begun.home) == {early, late}
+    # damaged: the backup's is restored, and what is lost is said
+    (begun.home / "events.db").write_bytes(b"damaged" * 1000)
+    told = begun.said("restore", str(other), "--replace")
+    assert "withdrawals (STOP), ballots, pauses" in told
+    assert stopped(begun.home) == {early}
+
+
+def test_a_backup_that_was_killed_is_known_and_swept(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        # nothing is tidied up by a process that is gone
+        patched.setattr(shutil, "rmtree", lambda *_args, **_given: None)
+        patched.setattr(Path, "unlink", lambda *_args, **_given: None)
+        patched.setattr("hustings.experiments.backup.archive._head", killed)
+        begun.said("backup", str(begun.data / "killed.tar"), code=FAILED)
+    assert list(begun.data.glob(".killed.tar.*"))
+    begun.said("backup", str(begun.data / "other.tar"))
+    assert not list(begun.data.glob(".killed.tar.*"))
+    assert "killed.tar" in {Path(file).name for file in named(begun.home)}
+
+
+def test_what_is_no_tar_is_refused_and_links_are_named(begun: Begun) -> None:
+    told = begun.said("backup", str(begun.data / "nowhere"), code=BAD_INPUT)
+    assert "expected a folder that is there, or a file that ends in .tar" in told
+    (begun.home / "linked.csv").symlink_to(begun.folder / "campaign.toml")
+    told = begun.said("backup", str(begun.data / "other.tar"))
+    assert "linked.csv, a link to" in told
+
+
+def test_a_linked_home_is_restored_where_it_leads(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "RENAME_EXCHANGE", 1 << 30)  # no file system can
+    there = begun.data.parent / "elsewhere"
+    begun.home.rename(there)
+    begun.home.symlink_to(there)
+    before = files(there)
+    begun.said("restore", str(begun.backup), "--replace")
+    assert begun.home.is_symlink()
+    assert files(there) == before
+    assert not list(there.parent.glob(".*"))
+
+
+def test_a_campaign_named_as_the_store_is_comes_back(begun: Begun) -> None:
+    text = (begun.folder / "campaign.toml").read_text()
+    folder = begun.data.parent / "mlflow"
+    folder.mkdir()
+    (folder / "campaign.toml").write_text(text.replace('"small"', '"mlflow"', 1))
+    moved = replace(begun, folder=folder)
+    (begun.data / "mlflow").mkdir(exist_ok=True)
+    shutil.rmtree(begun.data / "mlflow")
+    begun.home.rename(begun.data / "mlflow")
+    before = files(begun.data / "mlflow")
+    backup = begun.data / "named.tar"
+    moved.said("backup", str(backup))
+    shutil.rmtree(begun.data / "mlflow")
+    moved.said("restore", str(backup))
+    assert files(begun.data / "mlflow") == before
 
 
 def test_the_champion_comes_back_in_another_place(

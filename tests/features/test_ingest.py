@@ -402,7 +402,7 @@ FAULTS = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(FAULTS, max_size=8), st.lists(st.integers(0, 3), max_size=4))
 def test_rows_in_are_accepted_or_quarantined_whatever_is_wrong(
     tmp_path_factory: pytest.TempPathFactory,

@@ -532,6 +532,7 @@ def test_a_real_server_registers_and_serves_the_same_model(
     assert not (tmp_path / "unused").exists()
 
 
+@pytest.mark.slow
 def test_two_campaigns_make_the_tables_of_their_store_at_the_same_moment(
     tmp_path: Path,
 ) -> None:
