@@ -86,19 +86,24 @@ def test_the_timer_of_the_operations_page_runs_the_day(tmp_path: Path) -> None:
     """Its unit files are read as systemd reads them, its lines run with a stub."""
     page = (ROOT / ".github" / "docs" / "8-operations.md").read_text()
     blocks = re.findall(r"```(?:ini|cron)\n(.*?)```", page, re.S)
-    service, timer, cron = blocks
+    service, backup_service, timer, cron = blocks
     for text, expected in (
-        (service, {"Unit", "Service"}), (timer, {"Unit", "Timer", "Install"}),
+        (service, {"Unit", "Service"}), (backup_service, {"Unit", "Service"}),
+        (timer, {"Unit", "Timer", "Install"}),
     ):  # fmt: skip
         lines = [one for one in text.splitlines() if one and not one.startswith("#")]
         assert {one.strip("[]") for one in lines if one[0] == "["} == expected
         assert all("=" in one for one in lines if one[0] != "[")
+    # the day waits for the backup, and does not fail with it
+    assert {"Wants=hustings-backup.service", "After=hustings-backup.service"} <= set(
+        service.splitlines()
+    )
     commands = [
         # a percent sign and a dollar are written twice
         shlex.split(line.removeprefix("ExecStart="))[-1]
         .replace("%%", "%")
         .replace("$$", "$")
-        for line in service.splitlines()
+        for line in (*backup_service.splitlines(), *service.splitlines())
         if line.startswith("ExecStart=")
     ]
     by_cron = [
