@@ -57,6 +57,7 @@ def test_choosing_an_appeal_by_person_is_not_worth_it_in_new_haven() -> None:
     [slice(0, 2), pytest.param(slice(2, 10), marks=pytest.mark.slow)],
     ids=["two", "the_others"],
 )
+@pytest.mark.slow
 def test_choosing_a_message_by_person_is_not_worth_it_on_any_issue(
     which: slice,
 ) -> None:

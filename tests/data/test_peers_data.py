@@ -29,6 +29,7 @@ def test_hillstroms_arms_give_the_published_visits() -> None:
     assert mean_by_arm(found) == pytest.approx([0.106, 0.183, 0.151], abs=5e-4)
 
 
+@pytest.mark.slow
 def test_the_mailers_cost_what_the_paper_says_and_keep_clusters_whole() -> None:
     found = loaded("2006_mailers")
     assert found.cost.tolist() == [1.0, 15.0, 30.0, 45.0]

@@ -40,6 +40,7 @@ def of_controls(test: MessageTest, encoding: Encoding) -> Reliability:
     return reliability(model.predict(left.X, left.unit_id), left.Y, left.cluster)
 
 
+@pytest.mark.slow
 def test_turnout_of_the_mailers_controls_comes_true() -> None:
     path = data_dir() / "ggl2008_mailers" / "ggl2008.parquet"
     if not path.exists():

@@ -182,6 +182,7 @@ def test_a_run_killed_before_its_rename_leaves_everything_as_it_was(
     assert not campaign.left()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_that_is_killed_when_taken_up_can_be_taken_up_again(
     campaign: Campaign,
 ) -> None:

@@ -301,6 +301,7 @@ def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
     assert "expected to be alone" not in freed.output
 
 
+@pytest.mark.slow
 def test_of_two_first_commands_of_a_campaign_at_once_one_is_told_and_one_ends(
     tmp_path: Path,
 ) -> None:

@@ -481,6 +481,7 @@ def test_what_is_sent_again_teaches_as_declared(
 # --- the champion ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_champion_is_trained_when_it_is_due_and_the_day_says_so(
     campaign: Campaign, tmp_path: Path
 ) -> None:

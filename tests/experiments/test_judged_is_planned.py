@@ -120,6 +120,7 @@ def test_the_single_best_is_one_message_by_every_channel_that_pays(
     assert Policy.from_json(stored) == Policy.from_json(policies["single_best"])
 
 
+@pytest.mark.slow
 def test_each_policy_can_be_planned_by_name_and_an_unknown_one_is_refused(
     planned: Callable[[str], Run],
 ) -> None:

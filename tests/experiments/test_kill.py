@@ -335,6 +335,7 @@ def campaign(tmp_path: Path) -> Iterator[Campaign]:
         yield Campaign(declared(tmp_path / "declared"), data, commands)
 
 
+@pytest.mark.slow
 def test_commands_killed_at_random_lose_and_double_nothing(campaign: Campaign) -> None:
     hit = campaign.play(kills=2, rng=random.Random(3), longest_s=1.5)
     campaign.holds()

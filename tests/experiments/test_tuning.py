@@ -93,6 +93,7 @@ def test_no_outcome_of_the_judging_half_has_a_say_in_the_settings(
     assert not np.allclose(before["value"], after["value"], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_without_time_the_defaults_are_taken_and_what_was_cut_is_said(
     story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def tracked(
     return Tracked(run, client, parent, list(trials))
 
 
+@pytest.mark.slow
 def test_the_server_has_a_nested_run_for_every_trial(tracked: Tracked) -> None:
     by_half = pd.Series([t.data.tags["half"] for t in tracked.trials]).value_counts()
     assert by_half.to_dict() == dict.fromkeys(("half0", "half1", "all"), N_TRIALS)
@@ -174,6 +176,7 @@ def test_the_server_has_a_nested_run_for_every_trial(tracked: Tracked) -> None:
         assert len(steps) > 1
 
 
+@pytest.mark.slow
 def test_the_server_has_figures_tags_and_an_answer(tracked: Tracked) -> None:
     data, evaluation = tracked.parent.data, told(tracked.run.folder, "evaluation")
     (result,) = evaluation["experiments"].values()
@@ -199,6 +202,7 @@ def test_the_server_has_figures_tags_and_an_answer(tracked: Tracked) -> None:
     assert data.params["best__num_leaves"] == str(settings["all"]["num_leaves"])
 
 
+@pytest.mark.slow
 def test_the_server_has_tables_that_compare_and_pictures(tracked: Tracked) -> None:
     run_id = tracked.parent.info.run_id
     within = tracked.parent.info.experiment_id
@@ -218,6 +222,7 @@ def test_the_server_has_tables_that_compare_and_pictures(tracked: Tracked) -> No
         assert any(kind in name for name in drawn)
 
 
+@pytest.mark.slow
 def test_the_champion_on_the_server_was_judged_by_this_run(
     tracked: Tracked, tmp_path: Path
 ) -> None:
@@ -227,6 +232,7 @@ def test_the_champion_on_the_server_was_judged_by_this_run(
     assert champion.tags["judged_by"] == tracked.parent.info.run_id
 
 
+@pytest.mark.slow
 def test_no_voter_is_named_by_the_server(tracked: Tracked, tmp_path: Path) -> None:
     some = tracked.run.table("voters").head(50)
     assert all(VOTER.fullmatch(i) for i in [*some["voter_id"], *some["household_id"]])

@@ -215,7 +215,7 @@ def test_the_lists_name_places_and_nobody(exported: tuple[Door, Path]) -> None:
     assert manifest["places"] == {
         "planned": len(taken), "exported": len(taken), "refused": {}, "removed_now": 0,
     }  # fmt: skip
-    assert "Nothing has changed" in hustings("export", hustings.plan_id)
+    assert "Nothing to hand over" in hustings("export", hustings.plan_id)
 
 
 def test_a_paused_message_is_taken_back_from_its_places(
