@@ -24,7 +24,7 @@ from hustings.experiments.loop.run_day import terms_of
 from hustings.experiments.power import facts_of, of_tests, power, sentences
 from hustings.experiments.stages.context import Run, unsaid
 from hustings.experiments.stages.models import before_training
-from hustings.experiments.stages.offers import required_holdout
+from hustings.experiments.stages.offers import require_some_held_out
 from hustings.experiments.stages.sendable import Sendable, sendable
 from hustings.experiments.stages.tables import (
     is_simulated_as_declared,
@@ -196,7 +196,7 @@ def _check_reach(page: CampaignCheck, run: Run, *, is_tested: bool) -> None:
                 f"address, {n['unusable']:,} a value that is none",
             )
     with page.stopping():
-        required_holdout(run, voters)
+        require_some_held_out(run, voters)
     arms = _arms(run, is_tested=is_tested)
     of_all = sendable(run, voters, arms)
     for channel, n_voters in of_all.by_channel.items():

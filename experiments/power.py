@@ -432,7 +432,12 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
     """
     of_holdouts = [_of_holdout(row, per_point) for row in result.holdouts]
     advice = result.recommended
-    recommended = f"Recommended: a holdout of {100 * advice.share:g} %, {advice.why}."
+    percent = f"{100 * advice.share:g} %"
+    recommended = (
+        f"Recommended: a holdout of {percent}, {advice.why}."
+        if advice.is_enough
+        else f"No holdout is recommended ({percent} is the nearest): {advice.why}."
+    )
     return [
         _basis(result.facts, per_point), *of_holdouts, recommended,
         *_of_exploring(result, per_point),

@@ -4,7 +4,6 @@ Commands write these pages as files, the web app shows them: both gather here, a
 same function renders them.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,18 +92,6 @@ def lift_now(run: Run) -> LiftSummary | str:
         return lift_so_far(run, run.at.tz_localize(None))[1]
     except FileNotFoundError as failure:
         return str(failure)
-
-
-def lift_measured(home: Path) -> LiftSummary | None:
-    """The lift as `hustings lift` measured it last; None where it never did.
-
-    Args:
-        home: The campaign's folder.
-    """
-    path = home / "lift.json"
-    if not path.exists():
-        return None
-    return LiftSummary.from_json(json.loads(path.read_text()))
 
 
 def lift_facts(run: Run, lift: LiftSummary) -> LiftFacts:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.handover.lists import EXPORTS
+from hustings.experiments.lift.files import lift_measured
 from hustings.experiments.loop.yesterday import DAY, plan_of_day
 from hustings.experiments.plans import (
     APPROVED,
@@ -235,10 +236,7 @@ def _verdict(home: Path) -> str | None:
 
 
 def _lift(home: Path) -> LiftSummary | str:
-    path = home / "lift.json"
-    if not path.exists():
-        return "not measured yet"
-    return LiftSummary.from_json(json.loads(path.read_text()))
+    return lift_measured(home) or "not measured yet"
 
 
 def _n_held_out(home: Path, records: Mapping[str, PlanRecord]) -> int | None:

@@ -316,9 +316,9 @@ class FrontDoor:
             self._count_queue()
 
     def _count_queue(self) -> None:
-        both = (self.turns_with_store, self.turns_without)
-        self.counts.queue.set(sum(turns.n for turns in both))
-        self.counts.queue_bytes.set(sum(turns.n_bytes for turns in both))
+        queues = (self.turns_with_store, self.turns_without)
+        self.counts.queue.set(sum(turns.n for turns in queues))
+        self.counts.queue_bytes.set(sum(turns.n_bytes for turns in queues))
 
 
 def _too_long(limits: BodyLimits) -> NoReturn:

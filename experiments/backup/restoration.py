@@ -289,8 +289,8 @@ def _forgotten_again(
             has seen.
     """
     keys = known_persons(stands.home).keys
-    others = _beside_other_backups(stands.home, home, keys.campaign_key)
-    n_buried = sum(keys.take_tombstones(copied) for copied in (*later, *others))
+    beside_others = _beside_other_backups(stands.home, home, keys.campaign_key)
+    n_buried = sum(keys.take_tombstones(copied) for copied in (*later, *beside_others))
     n_now, noted = keys.end()[0], None
     with suppress(sqlite3.DatabaseError):
         noted = noted_tombstones(home)

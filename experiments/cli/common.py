@@ -237,7 +237,7 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
             raise
         print_error(str(failure) or repr(failure))
         missing = isinstance(failure, FileNotFoundError | DataMissing)
-        bad_input = isinstance(failure, ValueError)
+        bad_input = isinstance(failure, ValueError | FileExistsError)
         code = MISSING if missing else BAD_INPUT if bad_input else FAILED
         if code == FAILED:
             console.print(f"{type(failure).__name__}; --debug shows where")

@@ -47,7 +47,7 @@ def lift(
     """What the campaign's plans brought so far, against the held out, at any look."""
     with errors_reported(debug=debug), changing(campaign, data, "lift"):
         from hustings.experiments.lift import measure
-        from hustings.experiments.lift.files import LIFT_FILE, lift_on_record
+        from hustings.experiments.lift.files import LIFT_FILE, lift_measured
         from hustings.experiments.lift.summary import table
         from hustings.experiments.present_pages import lift_facts
         from hustings.experiments.report.lift_page import write_lift
@@ -70,12 +70,10 @@ def lift(
                      "shrunken", "predicted"]  # fmt: skip
             if len(rows):
                 typer.echo(rows[columns].to_string(index=False, float_format="%.3f"))
-            on_record = lift_on_record(run.home)
-            what = (
-                "all of it"
-                if on_record == summary.as_of
-                else (f"the later look of {on_record}, and stays")
-            )
+            on_record = lift_measured(run.home) or summary
+            is_later = on_record.as_of != summary.as_of
+            later = f"the later look of {on_record.as_of}, and stays"
+            what = later if is_later else "all of it"
             console.print(f"{run.home / LIFT_FILE} holds {what}", highlight=False)
             if out is not None:
                 console.print(f"Page: {out}", highlight=False)

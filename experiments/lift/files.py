@@ -72,16 +72,24 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
         FileNotFoundError: If no plan was locked by then.
     """
     measured, summary = lift_so_far(run, as_of)
-    if summary.as_of >= min(lift_on_record(run.home), f"{run.at:%Y-%m-%d}"):
+    before = lift_measured(run.home)
+    today = f"{run.at:%Y-%m-%d}"
+    if before is None or summary.as_of >= min(before.as_of, today):
         write_json(run.home / LIFT_FILE, summary.to_json())
         write_parquet(run.home / LIFT_TABLE, table(measured))
     return measured, summary
 
 
-def lift_on_record(home: Path) -> str:
-    """Day of the look that lift.json holds, as YYYY-MM-DD; empty without any."""
+def lift_measured(home: Path) -> LiftSummary | None:
+    """The lift as `hustings lift` measured it last; None where it never did.
+
+    Args:
+        home: The campaign's folder.
+    """
     file = home / LIFT_FILE
-    return str(json.loads(file.read_text())["as_of"]) if file.exists() else ""
+    if not file.exists():
+        return None
+    return LiftSummary.from_json(json.loads(file.read_text()))
 
 
 def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:

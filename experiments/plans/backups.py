@@ -90,8 +90,8 @@ def tombstones_beside_backups(home: Path) -> list[Path]:
     """
     ledger = open_ledger(home)
     entries = (*ledger.of_kind(BACKED_UP), *ledger.of_kind(RESTORED))
-    named = {json.loads(entry.body)["file"] for entry in entries}
-    files = [tombstones_beside(Path(file)) for file in sorted(named)]
+    backups = {json.loads(entry.body)["file"] for entry in entries}
+    files = [tombstones_beside(Path(file)) for file in sorted(backups)]
     return [file for file in files if os.access(file, os.R_OK)]
 
 

@@ -92,10 +92,16 @@ def _answer(page: PowerPage) -> Html:
     return Html(
         '<section id="answer" class="answer" aria-label="Recommended holdout">'
         f'<p><span class="badge {css}">{escaped(words)}</span></p>'
-        f'<p class="sentence">Hold out {_percent(advice.share)} of the audience</p>'
+        f'<p class="sentence">{escaped(_advice_in_words(advice))}</p>'
         f"{paragraph(f'{advice.why[:1].upper()}{advice.why[1:]}.')}"
         f'<div class="tiles">{joined(_tiles(page))}</div></section>'
     )
+
+
+def _advice_in_words(advice: RecommendedHoldout) -> str:
+    if advice.is_enough:
+        return f"Hold out {_percent(advice.share)} of the audience"
+    return "No holdout that was compared is enough"
 
 
 def _tiles(page: PowerPage) -> list[Html]:
@@ -156,10 +162,14 @@ def _holdouts(page: PowerPage) -> Html:
 def _marks(page: PowerPage, row: Detectable) -> str:
     marks = ""
     if row.holdout_share == page.recommended.share:
-        marks += ' <span class="badge half">recommended</span>'
+        marks += f' <span class="badge half">{_word_of(page.recommended)}</span>'
     if row.holdout_share == page.declared_share:
         marks += " <small>declared</small>"
     return marks
+
+
+def _word_of(advice: RecommendedHoldout) -> str:
+    return "recommended" if advice.is_enough else "nearest"
 
 
 def power_figures(page: PowerPage) -> dict[str, Figure]:
@@ -191,7 +201,7 @@ def power_figures(page: PowerPage) -> dict[str, Figure]:
     advice = _percent(page.recommended.share)
     upright = {
         "holdout": 100 * page.recommended.share,
-        "label": f"recommended {advice}",
+        "label": f"{_word_of(page.recommended)} {advice}",
     }
     level = {
         "lift": page.believed / page.unit,
@@ -208,9 +218,9 @@ def power_figures(page: PowerPage) -> dict[str, Figure]:
                 y=alt.value(8), text="label:N"
             ),
             believed.mark_rule(color=GREEN, strokeWidth=2),
-            believed.mark_text(align="right", dy=-8, fontSize=12, color=INK).encode(
-                x=alt.value("width"), text="label:N"
-            ),
+            believed.mark_text(
+                align="left", dx=4, dy=-8, fontSize=12, color=INK
+            ).encode(x=alt.value(0), text="label:N"),
         ]
     )
     title = "Detectable lift by the share held out"

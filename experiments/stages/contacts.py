@@ -58,7 +58,7 @@ from hustings.experiments.stages.offers import (
     holdout_salt,
     moment_of,
     place_offers,
-    required_holdout,
+    require_some_held_out,
     rules_at,
 )
 from hustings.experiments.stages.persons import (
@@ -112,8 +112,8 @@ def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
     (model, version), voters = promoted(run), run.table("voters")
     require_sendable(run, voters, _arms(model))
-    required_holdout(run, voters)
     audiences = _audiences(run, model, voters)
+    _require_holdout(run, [who.voters for who in audiences.values()])
     belief, at = f"{version.name}/{version.version}", _moment(run)
     rules = rules_at(run, at)
     online = online_so_far(run.home, run.at)
@@ -177,6 +177,14 @@ def stage_plan(run: Run) -> None:
     run.note(plan=summary, ledger=head)
     write_bundle(version, model, plan_json, contact_lists(run), run.folder / SERVING)
     to_publish(run, bundle=True)
+
+
+def _require_holdout(run: Run, voters_of_audience: Sequence[pd.DataFrame]) -> None:
+    """Somebody of all audiences together has to be held out."""
+    voters = voters_of_audience[0]
+    if len(voters_of_audience) > 1:
+        voters = pd.concat(voters_of_audience).drop_duplicates("voter_id")
+    require_some_held_out(run, voters)
 
 
 def _arms(model: CampaignModel) -> tuple[Arm, ...]:

@@ -83,8 +83,8 @@ def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
     )  # fmt: skip
 
 
-def required_holdout(run: Run, voters: pd.DataFrame) -> Bools:
-    """Who of a plan's voters is held out, as `holdout_of`, where somebody is.
+def require_some_held_out(run: Run, voters: pd.DataFrame) -> None:
+    """Refuse a plan of whose voters `holdout_of` holds out nobody.
 
     Raises:
         ValueError: If the draw holds out nobody of them.
@@ -93,7 +93,6 @@ def required_holdout(run: Run, voters: pd.DataFrame) -> Bools:
     unit = household(voters) if decides_by_household(run) else voters["voter_id"]
     share = run.campaign.plan.holdout_share
     require_holdout(held, unit.to_numpy(dtype=object), share)
-    return held
 
 
 def contact_lists(run: Run) -> ContactLists:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.lift.files import lift_measured
 from hustings.experiments.plans import (
     APPROVED,
     DRAFT,
@@ -23,7 +24,7 @@ from hustings.experiments.plans import (
 from hustings.experiments.plans.diff import BY, MOST_ROWS
 from hustings.experiments.plans.money import total_usd
 from hustings.experiments.plans.record import plan_of_name
-from hustings.experiments.present_pages import lift_measured, message_titles
+from hustings.experiments.present_pages import message_titles
 from hustings.experiments.report.lift_page import BADGES
 from hustings.experiments.stages.context import Run, latest
 from hustings.features.reaction import VALENCES

@@ -27,12 +27,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from hustings.experiments import plans as plan_steps
+from hustings.experiments.lift.files import lift_measured
 from hustings.experiments.plans import PlanStepError, listed_plans, offered
 from hustings.experiments.plans.record import plan_of_name
 from hustings.experiments.present_pages import (
     NOT_MEASURED,
     lift_facts,
-    lift_measured,
     message_titles,
     power_facts,
     week_of,

@@ -236,8 +236,8 @@ def _codes(
 
 def batch_of(send_on: pd.Series, channel: pd.Series) -> pd.Series:
     """The batch of each contact: its day and channel, as steps of a plan name them."""
-    named: pd.Series = send_on.dt.strftime("%Y-%m-%d") + "-" + channel.astype("str")
-    return named
+    batch: pd.Series = send_on.dt.strftime("%Y-%m-%d") + "-" + channel.astype("str")
+    return batch
 
 
 def _of_past_days(

@@ -276,7 +276,7 @@ def test_nothing_is_replaced_unless_said_nor_while_somebody_is_at_work(
     begun: Begun,
 ) -> None:
     words = ("restore", str(begun.backup))
-    assert "--replace" in begun.said(*words, code=FAILED)
+    assert "--replace" in begun.said(*words, code=BAD_INPUT)
     # a lock is a thread's
     with one_command(begun.home, "day", at=AT), ThreadPoolExecutor(1) as another:
         backup = ("backup", str(begun.data / "other.tar"))
@@ -287,7 +287,7 @@ def test_nothing_is_replaced_unless_said_nor_while_somebody_is_at_work(
         told = begun.said(*words, "--replace", code=BAD_INPUT)
         assert "stop `hustings serve" in told
     begun.said("backup", str(begun.home / "inside.tar"), code=BAD_INPUT)
-    begun.said("backup", str(begun.backup), code=FAILED)
+    begun.said("backup", str(begun.backup), code=BAD_INPUT)
     # an entry that the backup has not
     begun.said("backup", str(begun.data / "other.tar"))
     assert "no longer there: 1." in begun.said(*words, "--replace")

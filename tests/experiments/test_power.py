@@ -88,6 +88,8 @@ def test_the_smallest_holdout_that_is_enough_is_recommended() -> None:
     advice = power(little, holdouts=(0.1, 0.3, 0.2), seed=1).recommended
     assert (advice.share, advice.is_enough) == (0.3, False)
     assert "none of those compared" in advice.why
+    said = sentences(power(little, holdouts=(0.1, 0.3, 0.2), seed=1))
+    assert any(s.startswith("No holdout is recommended (30 %") for s in said)
 
 
 def test_the_wave_that_shows_lifts_is_larger_the_smaller_they_are() -> None:

@@ -343,6 +343,11 @@ def test_a_limit_on_a_group_states_what_it_costs(story: Any, again: Again) -> No
     assert "limits on groups" not in (story.run.folder / "report.html").read_text()
 
 
+def test_a_plan_that_holds_out_nobody_is_refused(again: Again) -> None:
+    with pytest.raises(ValueError, match="a holdout is always kept"):
+        run_stage(again(plan={"holdout_share": 1e-9}), "plan")
+
+
 def test_scoring_again_gives_the_same_scores(story: Any, again: Again) -> None:
     run = again()
     run_stage(run, "score")
